@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read and write files whole: temporary name, fsync, rename; never half of one under its final name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from weighmaster.errors import MalformedArtefact, StorageError, UsageError
+
+__all__ = ["MAX_DOCUMENT", "read_whole", "write_atomically"]
+
+MAX_DOCUMENT: Final = 1 << 30
+"""Bytes: no document of ours is larger; a larger file is refused before it is read."""
+
+
+def write_atomically(
+    path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644, replace: bool = True
+) -> None:
+    """Write `data` to `path` so that a reader, a crash or a full disk never sees a part of it.
+
+    Args:
+        path: final name; its directory must exist.
+        data: the bytes, or an iterable of pieces.
+        mode: permissions of the file, given at creation (no moment at which it is readable by others).
+        replace: if false, an existing file is left alone and `UsageError` raised.
+
+    Raises:
+        UsageError: `path` exists and `replace` is false.
+        StorageError: the file system refused (full disk, permissions); nothing is left behind.
+    """
+    pieces = (data,) if isinstance(data, bytes) else data
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                for piece in pieces:
+                    file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+            if replace:
+                temporary.replace(path)
+            else:
+                os.link(temporary, path)  # fails if the name is taken, unlike rename
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+        _sync_directory(path.parent)
+    except FileExistsError:
+        raise UsageError(f"{path}: exists already and is not overwritten") from None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _sync_directory(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_whole(path: Path, *, limit: int = MAX_DOCUMENT) -> bytes:
+    """Return the bytes of a regular file of at most `limit` bytes.
+
+    Raises:
+        UsageError: there is no such file, or it is no regular file.
+        MalformedArtefact: it is larger than `limit`.
+        StorageError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if len(data) > limit:
+        raise MalformedArtefact(str(path), "", expected=f"at most {limit} bytes", found="more")
+    return data
