@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The public names, and nothing else. ``import weighmaster as wm`` gives them lazily."""
+
+from __future__ import annotations
+
+from weighmaster.capture.open_model import Opened, open_model
+from weighmaster.capture.probe_set import ProbeSet
+from weighmaster.core.compare import Diff, compare
+from weighmaster.core.manifest import Row, Table
+from weighmaster.core.statement import Coverage, Statement
+from weighmaster.flows.admission import Admission, Recheck, Verdict
+from weighmaster.flows.admit import Gate
+from weighmaster.flows.approve import read_unsigned, sign
+from weighmaster.flows.artefact import Manifest, SealedManifest, read_manifest
+from weighmaster.flows.selftest import self_test
+from weighmaster.flows.weigh import weigh, weigh_files
+from weighmaster.seal.keys import PrivateKey, PublicKey, load_private, load_public
+from weighmaster.seal.trust import ProductRule, RoleThreshold, Trust, TrustedKey, parse_trust
+
+__all__ = [
+    "Admission",
+    "Coverage",
+    "Diff",
+    "Gate",
+    "Manifest",
+    "Opened",
+    "PrivateKey",
+    "ProbeSet",
+    "ProductRule",
+    "PublicKey",
+    "Recheck",
+    "RoleThreshold",
+    "Row",
+    "SealedManifest",
+    "Statement",
+    "Table",
+    "Trust",
+    "TrustedKey",
+    "Verdict",
+    "compare",
+    "load_private",
+    "load_public",
+    "open_model",
+    "parse_trust",
+    "read_manifest",
+    "read_unsigned",
+    "self_test",
+    "sign",
+    "weigh",
+    "weigh_files",
+]

@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: Apache-2.0
+"""List and digest the files that a model directory is made of, and open them without being led elsewhere.
+
+The closed table (``sources-v1``), applied to the last part of the path, in this order; the first match counts:
+
+=============  =====================================================================================================
+role           names
+=============  =====================================================================================================
+weights        ``*.safetensors *.bin *.pt *.pth *.ckpt *.gguf *.onnx *.onnx_data *.h5 *.msgpack *.npz *.npy``, and their
+               indexes: ``*.index.json``
+code           ``*.py *.pyc *.so *.cu *.cpp *.cubin *.ptx``
+template       ``*.jinja``, ``chat_template.json``
+tokenizer      ``tokenizer.json tokenizer_config.json vocab.txt vocab.json merges.txt special_tokens_map.json
+               added_tokens.json``, ``*.model``, ``*.tiktoken``
+preprocessor   ``preprocessor_config.json processor_config.json image_processor_config.json
+               video_preprocessor_config.json``
+config         ``config.json configuration.json generation_config.json quantize_config.json quantization_config.json
+               hf_quant_config.json adapter_config.json modules.json model_index.json scheduler_config.json
+               config_sentence_transformers.json sentence_bert_config.json params.json``
+(ignored)      names with a leading ``.``, and ``.*`` folders whole; ``*.md``; ``README LICENSE LICENCE NOTICE
+               COPYING``, alone or with ``.txt`` or ``.rst``
+other          everything else
+=============  =====================================================================================================
+
+Names are matched as they are spelt: loaders on Linux do so too.
+
+Symbolic links: a link to a file is followed only if its target, fully resolved, lies within the model directory, or
+directly in the ``blobs`` folder of the Hugging Face cache that the directory is a snapshot of
+(``<repo>/snapshots/<revision>/name -> ../../blobs/<etag>``). Links to folders are refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from weighmaster.core.source import Source, path_problem, source_faults
+from weighmaster.errors import MalformedArtefact, SourceFault, StorageError, UsageError
+
+__all__ = [
+    "MAX_FOLDERS",
+    "FileState",
+    "Source",
+    "open_regular",
+    "resolve_directory",
+    "resolve_within",
+    "role_of",
+    "source_faults",
+    "source_files",
+]
+
+MAX_FOLDERS: Final = 3
+"""Folders below the model directory that are descended into; deeper ones are refused, not skipped."""
+
+_PIECE: Final = 1 << 20
+
+_BY_NAME: Final[dict[str, str]] = {
+    "chat_template.json": "template",
+    **dict.fromkeys(
+        (
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "vocab.txt",
+            "vocab.json",
+            "merges.txt",
+            "special_tokens_map.json",
+            "added_tokens.json",
+        ),
+        "tokenizer",
+    ),
+    **dict.fromkeys(
+        (
+            "preprocessor_config.json",
+            "processor_config.json",
+            "image_processor_config.json",
+            "video_preprocessor_config.json",
+        ),
+        "preprocessor",
+    ),
+    **dict.fromkeys(
+        (
+            "config.json",
+            "configuration.json",
+            "generation_config.json",
+            "quantize_config.json",
+            "quantization_config.json",
+            "hf_quant_config.json",
+            "adapter_config.json",
+            "modules.json",
+            "model_index.json",
+            "scheduler_config.json",
+            "config_sentence_transformers.json",
+            "sentence_bert_config.json",
+            "params.json",
+        ),
+        "config",
+    ),
+}
+_WEIGHTS: Final = (
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".gguf",
+    ".onnx",
+    ".onnx_data",
+    ".h5",
+    ".msgpack",
+    ".npz",
+    ".npy",
+    ".index.json",
+)
+_CODE: Final = (".py", ".pyc", ".so", ".cu", ".cpp", ".cubin", ".ptx")
+_BY_SUFFIX: Final[dict[str, str]] = {
+    **dict.fromkeys(_WEIGHTS, "weights"),
+    **dict.fromkeys(_CODE, "code"),
+    ".jinja": "template",
+    ".model": "tokenizer",
+    ".tiktoken": "tokenizer",
+}
+_PROSE: Final = frozenset(
+    stem + suffix for stem in ("README", "LICENSE", "LICENCE", "NOTICE", "COPYING") for suffix in ("", ".txt", ".rst")
+)
+
+
+def role_of(name: str) -> str | None:
+    """Return the role of a file by the last part of its path, or None where the table says that it is ignored."""
+    for suffix, role in _BY_SUFFIX.items():
+        if name.endswith(suffix):
+            return role
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    if name.startswith(".") or name.endswith(".md") or name in _PROSE:
+        return None
+    return "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileState:
+    """What the kernel says about an open file; two equal states mean that nothing known changed in between.
+
+    A change is noticed as finely as the file system keeps time (often 1 to 4 ms); permissions and hard links count too.
+    """
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, fd: int) -> FileState:
+        """Return the state of an open file descriptor."""
+        st = os.fstat(fd)
+        return cls(device=st.st_dev, inode=st.st_ino, size=st.st_size, mtime_ns=st.st_mtime_ns, ctime_ns=st.st_ctime_ns)
+
+    def require_same(self, now: FileState, file: str) -> None:
+        """Compare with a later state of the same file.
+
+        Raises:
+            SourceFault: it changed; names the file and what differs.
+        """
+        names = [f.name for f in fields(self) if getattr(self, f.name) != getattr(now, f.name)]
+        if names:
+            before, after = (", ".join(f"{n} {getattr(s, n)}" for n in names) for s in (self, now))
+            raise SourceFault(file, "the file changed while it was read", expected=before, found=after)
+
+
+def source_files(path: Path | str) -> tuple[Source, ...]:
+    """Return every file of a model directory with its role and digest, ordered by the UTF-8 bytes of its path.
+
+    Each file is read once, in pieces of 1 MiB; nothing is cached. `path` may be a single file: then it is the only
+    entry, whatever its name.
+
+    Raises:
+        UsageError: there is no such file or directory.
+        MalformedArtefact: a link leads outside, a folder lies too deep, a name is not UTF-8, or something is not a
+            regular file.
+        SourceFault: a file changed while it was read.
+        StorageError: a file cannot be read.
+    """
+    top = Path(path)
+    if top.is_dir():
+        root = resolve_directory(top)
+        found = [_digest(root, relative, role) for relative, role in _walk(root, "")]
+    else:
+        root = resolve_directory(top.parent)
+        found = [_digest(root, top.name, role_of(top.name) or "other")]
+    return tuple(sorted(found, key=lambda source: source.path.encode("utf-8")))
+
+
+def _walk(root: Path, folder: str) -> Iterator[tuple[str, str]]:
+    """Yield relative path and role of every file that the table does not ignore."""
+    try:
+        with os.scandir(root / folder) as entries:
+            listed = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+    except OSError as error:
+        raise StorageError(f"{root / folder}: cannot be listed: {error.strerror or error}") from error
+    for entry in listed:
+        relative = f"{folder}/{entry.name}" if folder else entry.name
+        if _is_folder(entry):
+            yield from _descend(root, relative, entry)
+        elif (role := role_of(entry.name)) is not None:
+            yield relative, role
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a circle of links; `resolve_within` says so
+        return False
+
+
+def _descend(root: Path, relative: str, entry: os.DirEntry[str]) -> Iterator[tuple[str, str]]:
+    if entry.name.startswith("."):
+        return
+    if entry.is_symlink():
+        raise MalformedArtefact(
+            str(root), relative, expected="files and folders", found=f"a link to a folder, {_target(Path(entry.path))}"
+        )
+    if len(PurePosixPath(relative).parts) > MAX_FOLDERS:
+        raise MalformedArtefact(
+            str(root), relative, expected=f"at most {MAX_FOLDERS} folders deep", found="a deeper folder"
+        )
+    yield from _walk(root, relative)
+
+
+def _digest(root: Path, relative: str, role: str) -> Source:
+    problem = path_problem(relative)
+    if problem is not None:
+        raise MalformedArtefact(str(root), repr(relative), expected="a UTF-8 name without backslashes", found=problem)
+    fd = open_regular(resolve_within(root, root / relative))
+    try:
+        before = FileState.of(fd)
+        hasher, nbytes = hashlib.sha256(), 0
+        while piece := os.read(fd, _PIECE):
+            hasher.update(piece)
+            nbytes += len(piece)
+        before.require_same(FileState.of(fd), str(root / relative))
+    except OSError as error:
+        raise StorageError(f"{root / relative}: cannot be read: {error.strerror or error}") from error
+    finally:
+        os.close(fd)
+    if nbytes != before.size:
+        raise SourceFault(
+            str(root / relative),
+            "the file changed while it was read",
+            expected=f"{before.size} bytes",
+            found=f"{nbytes} bytes",
+        )
+    return Source(path=relative, role=role, nbytes=nbytes, sha256=hasher.hexdigest())
+
+
+def resolve_within(root: Path, path: Path) -> Path:
+    """Return where `path` really lies, after every symbolic link, if that is a permitted place.
+
+    Args:
+        root: the model directory, itself resolved.
+        path: a file below it.
+
+    Raises:
+        UsageError: there is no such file.
+        MalformedArtefact: it is a link that leads to nothing, in a circle, or outside of `root` and of the ``blobs``
+            folder of the Hugging Face cache that `root` belongs to.
+    """
+    try:
+        target = path.resolve(strict=True)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise _link_error(path, "a link to nothing") from None
+        raise UsageError(f"{path}: no such file") from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: a circle of links, before Python 3.13
+        if path.is_symlink():
+            raise _link_error(path, "a link that cannot be followed") from None
+        raise StorageError(f"{path}: cannot be found: {error}") from error
+    if target.is_relative_to(root) or target.parent == _blobs(root):
+        return target
+    raise _link_error(path, "a link that leads outside")
+
+
+def _link_error(path: Path, what: str) -> MalformedArtefact:
+    expected = "a file, or a link to one within the model directory or the blobs folder of its Hugging Face cache"
+    return MalformedArtefact(str(path), "", expected=expected, found=f"{what}, {_target(path)}")
+
+
+def _target(path: Path) -> str:
+    try:
+        return f"-> {path.readlink()}"
+    except OSError:
+        return "through one of its folders"
+
+
+def _blobs(root: Path) -> Path | None:
+    """Return the blob folder of the cache that `root`, or a folder above it, is a snapshot in."""
+    for revision in (root, *root.parents[:MAX_FOLDERS]):
+        if revision.parent.name == "snapshots":
+            return revision.parent.parent / "blobs"
+    return None
+
+
+def resolve_directory(directory: Path) -> Path:
+    """Return the real path of a directory; the caller named it, so links on the way to it are followed.
+
+    Raises:
+        UsageError: there is no such directory.
+    """
+    try:
+        return directory.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise UsageError(f"{directory}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def open_regular(resolved: Path) -> int:
+    """Open a regular file for reading; never a link, a pipe, a socket or a device, and never waiting for one.
+
+    Args:
+        resolved: as `resolve_within` returns it.
+
+    Returns:
+        A file descriptor, which the caller closes.
+
+    Raises:
+        UsageError: there is no such file.
+        MalformedArtefact: it is not a regular file.
+        StorageError: it cannot be opened.
+    """
+    try:
+        fd = os.open(resolved, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(f"{resolved}: {error.strerror}") from None
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO}:  # a link put there meanwhile; a socket
+            raise _irregular(resolved, "a link" if error.errno == errno.ELOOP else "a socket or device") from None
+        raise StorageError(f"{resolved}: cannot be opened: {error.strerror or error}") from error
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(fd)
+        raise _irregular(resolved, _kind(mode))
+    return fd
+
+
+def _irregular(path: Path, found: str) -> MalformedArtefact:
+    return MalformedArtefact(str(path), "", expected="a regular file", found=found)
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "a directory"
+    return "a pipe" if stat.S_ISFIFO(mode) else "a device"

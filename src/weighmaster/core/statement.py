@@ -1,0 +1,447 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The statement: what is signed about one model, as an in-toto Statement v1 with our own predicate (manifest v1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar, get_args
+
+from weighmaster.core.canonical import dumps, loads_canonical
+from weighmaster.core.dtype import DTYPES
+from weighmaster.core.fields import Fields
+from weighmaster.core.manifest import STAGES, Table
+from weighmaster.core.source import ROLES as SOURCE_ROLES
+from weighmaster.core.source import Source
+from weighmaster.core.tensor import ViewKind
+from weighmaster.errors import MalformedArtefact
+
+__all__ = [
+    "EXCLUSION_REASONS",
+    "PREDICATE_TYPE",
+    "TRACES",
+    "Coverage",
+    "EnvironmentRef",
+    "Exclusion",
+    "Method",
+    "Statement",
+    "TableEntry",
+    "parse_statement",
+]
+
+T = TypeVar("T")
+
+STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE: Final = "https://weighmaster.dev/manifest/v1"
+EXCLUSION_REASONS: Final = ("kv-cache", "opaque-handle", "rng-state", "workspace")
+TRACES: Final = ("none", "not traceable", "other path", "same path")
+MAPPED: Final = ("first", "none", "private")
+_REACTION: Final = re.compile(r"halt|drain|fallback:[0-9a-f]{64}")
+_SCHEMES: Final = (
+    ("environment", "environment-v1"),
+    ("names", "torch-names-v1"),
+    ("probeSet", "probe-set-v1"),
+    ("structure", "structure-v1"),
+    ("table", "manifest-v1"),
+    ("tensorDigest", "tensor-digest-v1"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableEntry:
+    """A table as the statement names it: stage, view, Merkle root, digest of the file, rows, bytes of the primaries."""
+
+    stage: str
+    view: ViewKind
+    root: str
+    sha256: str
+    count: int
+    nbytes: int
+
+    @classmethod
+    def of(cls, table: Table) -> TableEntry:
+        """Describe `table`."""
+        return cls(
+            stage=table.stage,
+            view=table.view,
+            root=table.root,
+            sha256=table.sha256,
+            count=len(table.rows),
+            nbytes=table.nbytes,
+        )
+
+    @property
+    def file_name(self) -> str:
+        """Name of the table file in a manifest directory."""
+        return f"tensors.{self.stage}.{self.view}.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exclusion:
+    """One tensor that is consumed and not digested, with its reason from `EXCLUSION_REASONS`. Never a pattern."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """What the traced probe run consumed, beside what the table holds. Bytes are of distinct memory.
+
+    Attributes:
+        consumed: tensors (distinct extents) that operators read and none of them made, inputs and literals apart.
+        consumed_bytes: their bytes.
+        consumed_hashed_bytes: the part that rows of the table hold.
+        hashed: primary rows of the table.
+        hashed_bytes: their bytes.
+        unconsumed: primary rows that no operator of the probe run read (unexercised, though digested).
+        unconsumed_bytes: their bytes.
+        naive_bytes: the part of the consumed bytes that ``named_parameters`` and ``named_buffers`` show.
+        empty: rows of zero elements; they are recorded and count as nothing.
+        literals: tensors written as literals in code; their values are in the structure.
+        excluded: exclusions; their bytes are NOT verified.
+    """
+
+    consumed: int
+    consumed_bytes: int
+    consumed_hashed_bytes: int
+    hashed: int
+    hashed_bytes: int
+    unconsumed: int
+    unconsumed_bytes: int
+    naive_bytes: int
+    empty: int
+    literals: int
+    excluded: tuple[Exclusion, ...]
+
+    @property
+    def excluded_bytes(self) -> int:
+        """Bytes that are NOT verified."""
+        return sum(e.nbytes for e in self.excluded)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """How the snapshot was taken.
+
+    Attributes:
+        engine: digest engine, such as ``hashlib-v1``.
+        loader: which adapter opened the model, such as ``torch-module``.
+        trace: one of `TRACES`.
+        mapped: what was done about storages mapped to files: ``none`` there, copied ``private``, or verified ``first``.
+        materialized: names of tensors that were copied to be digested, at the caller's request.
+        extra: names given by the caller to tensors that no walk reaches.
+    """
+
+    engine: str
+    loader: str
+    trace: str
+    mapped: str
+    materialized: tuple[str, ...]
+    extra: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentRef:
+    """The environment document by digest, its class digest, and the policy that compares it."""
+
+    sha256: str
+    class_digest: str
+    policy: str
+    policy_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """What is signed. See ``spec/manifest.md`` for each field.
+
+    Attributes:
+        product: name of the product that the model is deployed as.
+        version: the product's own version text.
+        serial: integer, rising with each manifest of the product.
+        gate_stage: stage of the gate table.
+        gate_view: view of the gate table.
+        tables: all tables, the gate table among them.
+        method: how they were taken.
+        probe_set: digest of the probe-set file, or None where nothing was run.
+        coverage: or None where nothing was run.
+        structure: structure digest, or None for files.
+        environment: or None for files.
+        sources: weight, configuration, tokenizer, template and code files.
+        validation: pairs (name, SHA-256) of reports that the signer refers to.
+        reaction: what a running service does on a fault: ``halt``, ``drain`` or ``fallback:<root>``.
+    """
+
+    product: str
+    version: str
+    serial: int
+    gate_stage: str
+    gate_view: ViewKind
+    tables: tuple[TableEntry, ...]
+    method: Method
+    probe_set: str | None
+    coverage: Coverage | None
+    structure: str | None
+    environment: EnvironmentRef | None
+    sources: tuple[Source, ...]
+    validation: tuple[tuple[str, str], ...] = ()
+    reaction: str = "halt"
+
+    def __post_init__(self) -> None:
+        """Refuse what is no statement.
+
+        Raises:
+            ValueError: the gate table is not among the tables, a table stands twice, or a text is wrong.
+        """
+        kinds = [(t.stage, t.view) for t in self.tables]
+        if len(set(kinds)) != len(kinds):
+            raise ValueError("a table stands twice")
+        if (self.gate_stage, self.gate_view) not in kinds:
+            raise ValueError(f"the gate table {self.gate_stage}.{self.gate_view} is not among the tables")
+        if not _REACTION.fullmatch(self.reaction):
+            raise ValueError(f"reaction: expected halt, drain or fallback:<root>, found {self.reaction!r}")
+        if not self.product or not self.version or self.serial < 0:
+            raise ValueError("product and version must not be empty, and serial not negative")
+
+    @property
+    def gate_table(self) -> TableEntry:
+        """The table that the gate compares; its root is the identity of the weights."""
+        return next(t for t in self.tables if (t.stage, t.view) == (self.gate_stage, self.gate_view))
+
+    def to_bytes(self) -> bytes:
+        """Return the RFC 8785 bytes that are signed."""
+        gate = self.gate_table
+        return dumps(
+            {
+                "_type": STATEMENT_TYPE,
+                "subject": [
+                    {"name": "weights", "digest": {"sha256": gate.root}},
+                    {"name": gate.file_name, "digest": {"sha256": gate.sha256}},
+                ],
+                "predicateType": PREDICATE_TYPE,
+                "predicate": self._predicate(),
+            }
+        )
+
+    def _predicate(self) -> dict[str, object]:
+        return {
+            "product": self.product,
+            "version": self.version,
+            "serial": self.serial,
+            "schemes": dict(_SCHEMES),
+            "gateTable": {"stage": self.gate_stage, "view": self.gate_view},
+            "tables": [
+                {
+                    "stage": t.stage,
+                    "view": t.view,
+                    "root": t.root,
+                    "sha256": t.sha256,
+                    "count": t.count,
+                    "bytes": str(t.nbytes),
+                }
+                for t in self.tables
+            ],
+            "method": {
+                "engine": self.method.engine,
+                "loader": self.method.loader,
+                "trace": self.method.trace,
+                "mapped": self.method.mapped,
+                "materialized": self.method.materialized,
+                "extra": self.method.extra,
+            },
+            "probeSet": self.probe_set,
+            "coverage": _coverage_json(self.coverage),
+            "structure": self.structure,
+            "environment": _environment_json(self.environment),
+            "sources": [
+                {"path": s.path, "role": s.role, "bytes": str(s.nbytes), "sha256": s.sha256} for s in self.sources
+            ],
+            "validation": [{"name": name, "sha256": digest} for name, digest in self.validation],
+            # Reserved: the pack and the known answers fill them in; until then they are null in every statement.
+            "derivation": None,
+            "answers": None,
+            "reaction": self.reaction,
+        }
+
+
+def _coverage_json(coverage: Coverage | None) -> dict[str, object] | None:
+    if coverage is None:
+        return None
+    return {
+        "consumed": coverage.consumed,
+        "consumedBytes": str(coverage.consumed_bytes),
+        "consumedHashedBytes": str(coverage.consumed_hashed_bytes),
+        "hashed": coverage.hashed,
+        "hashedBytes": str(coverage.hashed_bytes),
+        "unconsumed": coverage.unconsumed,
+        "unconsumedBytes": str(coverage.unconsumed_bytes),
+        "naiveBytes": str(coverage.naive_bytes),
+        "empty": coverage.empty,
+        "literals": coverage.literals,
+        "excluded": [
+            {"name": e.name, "dtype": e.dtype, "shape": e.shape, "bytes": str(e.nbytes), "reason": e.reason}
+            for e in coverage.excluded
+        ],
+    }
+
+
+def _environment_json(ref: EnvironmentRef | None) -> dict[str, object] | None:
+    if ref is None:
+        return None
+    return {
+        "sha256": ref.sha256,
+        "classDigest": ref.class_digest,
+        "policy": ref.policy,
+        "policySha256": ref.policy_sha256,
+    }
+
+
+def parse_statement(data: bytes, file: str) -> Statement:
+    """Parse the bytes of a statement, strictly; call it after the signature over `data` holds.
+
+    Raises:
+        MalformedArtefact: not canonical, of another type, a field wrong or unknown, or subjects that do not follow from
+            the gate table.
+    """
+    top = Fields(loads_canonical(data, file), file=file)
+    top.text("_type", choices=(STATEMENT_TYPE,))
+    top.text("predicateType", choices=(PREDICATE_TYPE,))
+    subjects = top.objects("subject", _read_subject)
+    predicate = top.object("predicate")
+    top.done()
+    try:
+        statement = _read_predicate(predicate)
+    except ValueError as error:
+        raise MalformedArtefact(file, "predicate", expected="a consistent statement", found=str(error)) from None
+    gate = statement.gate_table
+    expected = (("weights", gate.root), (gate.file_name, gate.sha256))
+    if subjects != expected:
+        raise MalformedArtefact(file, "subject", expected=f"{expected}, from the gate table", found=str(subjects))
+    return statement
+
+
+def _read_subject(fields: Fields) -> tuple[str, str]:
+    name, digest = fields.text("name"), fields.object("digest")
+    value = digest.digest("sha256")
+    digest.done()
+    return name, value
+
+
+def _read_predicate(fields: Fields) -> Statement:
+    _read_schemes(fields)
+    gate = fields.object("gateTable")
+    out = Statement(
+        product=fields.text("product"),
+        version=fields.text("version"),
+        serial=fields.integer("serial"),
+        gate_stage=gate.text("stage", choices=STAGES),
+        gate_view=_view(gate),
+        tables=fields.objects("tables", _read_table),
+        method=_read_method(fields.object("method")),
+        probe_set=fields.optional_digest("probeSet"),
+        coverage=_optional(fields, "coverage", _read_coverage),
+        structure=fields.optional_digest("structure"),
+        environment=_optional(fields, "environment", _read_environment),
+        sources=fields.objects("sources", _read_source),
+        validation=fields.objects("validation", lambda f: (f.text("name"), f.digest("sha256"))),
+        reaction=fields.text("reaction"),
+    )
+    gate.done()
+    for reserved in ("derivation", "answers"):
+        if fields.any(reserved) is not None:
+            raise fields.fault(reserved, "null, in this version", "a value")
+    fields.done()
+    return out
+
+
+def _optional(fields: Fields, key: str, read: Callable[[Fields], T]) -> T | None:
+    value = fields.any(key)
+    if value is None:
+        return None
+    nested = Fields(value, file=fields.file, path=fields.at(key))
+    out = read(nested)
+    nested.done()
+    return out
+
+
+def _read_schemes(fields: Fields) -> None:
+    schemes = fields.object("schemes")
+    for key, value in _SCHEMES:
+        schemes.text(key, choices=(value,))
+    schemes.done()
+
+
+def _view(fields: Fields) -> ViewKind:
+    return "kernel" if fields.text("view", choices=get_args(ViewKind)) == "kernel" else "logical"
+
+
+def _read_table(fields: Fields) -> TableEntry:
+    return TableEntry(
+        stage=fields.text("stage", choices=STAGES),
+        view=_view(fields),
+        root=fields.digest("root"),
+        sha256=fields.digest("sha256"),
+        count=fields.integer("count"),
+        nbytes=fields.decimal("bytes"),
+    )
+
+
+def _read_method(fields: Fields) -> Method:
+    out = Method(
+        engine=fields.text("engine"),
+        loader=fields.text("loader"),
+        trace=fields.text("trace", choices=TRACES),
+        mapped=fields.text("mapped", choices=MAPPED),
+        materialized=fields.texts("materialized"),
+        extra=fields.texts("extra"),
+    )
+    fields.done()
+    return out
+
+
+def _read_coverage(fields: Fields) -> Coverage:
+    return Coverage(
+        consumed=fields.integer("consumed"),
+        consumed_bytes=fields.decimal("consumedBytes"),
+        consumed_hashed_bytes=fields.decimal("consumedHashedBytes"),
+        hashed=fields.integer("hashed"),
+        hashed_bytes=fields.decimal("hashedBytes"),
+        unconsumed=fields.integer("unconsumed"),
+        unconsumed_bytes=fields.decimal("unconsumedBytes"),
+        naive_bytes=fields.decimal("naiveBytes"),
+        empty=fields.integer("empty"),
+        literals=fields.integer("literals"),
+        excluded=fields.objects("excluded", _read_exclusion),
+    )
+
+
+def _read_exclusion(fields: Fields) -> Exclusion:
+    return Exclusion(
+        name=fields.text("name"),
+        dtype=fields.text("dtype", choices=frozenset(DTYPES)),
+        shape=fields.integers("shape"),
+        nbytes=fields.decimal("bytes"),
+        reason=fields.text("reason", choices=EXCLUSION_REASONS),
+    )
+
+
+def _read_environment(fields: Fields) -> EnvironmentRef:
+    return EnvironmentRef(
+        sha256=fields.digest("sha256"),
+        class_digest=fields.digest("classDigest"),
+        policy=fields.text("policy"),
+        policy_sha256=fields.digest("policySha256"),
+    )
+
+
+def _read_source(fields: Fields) -> Source:
+    return Source(
+        path=fields.text("path"),
+        role=fields.text("role", choices=SOURCE_ROLES),
+        nbytes=fields.decimal("bytes"),
+        sha256=fields.digest("sha256"),
+    )

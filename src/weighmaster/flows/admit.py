@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Admit: decide before serving whether the live model is the validated one.
+
+The numbers are those of ``spec/admission.md``. A fault in steps 1 to 3 ends the run, for nothing after it could be
+trusted; from step 4 on all faults are collected and raised together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from weighmaster.capture import torch_guard
+from weighmaster.capture.port import MappedPolicy
+from weighmaster.capture.probe_set import ProbeSet, parse_probe_set
+from weighmaster.capture.sources import source_files
+from weighmaster.capture.torch_model import TorchModel
+from weighmaster.capture.torch_switches import torch_facts
+from weighmaster.core.compare import compare
+from weighmaster.core.environment import POLICY_ALL_EQUAL, environment_faults, policy_digest
+from weighmaster.core.source import source_faults
+from weighmaster.core.statement import Coverage, Statement
+from weighmaster.core.structure import Structure, structure_faults
+from weighmaster.durable import read_whole
+from weighmaster.engines.hashlib_engine import HashlibEngine
+from weighmaster.engines.port import DigestEngine, Progress
+from weighmaster.errors import (
+    CoverageFault,
+    EnvironmentFault,
+    Fault,
+    NotAdmitted,
+    SourceFault,
+    StageFault,
+)
+from weighmaster.flows.admission import Admission, Verdict
+from weighmaster.flows.artefact import PROBE_SET, Manifest, SealedManifest, bind, read_manifest
+from weighmaster.flows.exclusions import exclusion_faults
+from weighmaster.flows.guard import Clock, Guard, boot_clock
+from weighmaster.flows.selftest import self_test
+from weighmaster.flows.snapshots import Steady, take_steady
+from weighmaster.probe.collect import collect
+from weighmaster.seal.check import SignerRecord, identity_faults, require_signed
+from weighmaster.seal.trust import Trust, parse_trust
+
+__all__ = ["LEASE", "Gate", "live_faults", "open_trusted"]
+
+LEASE: Final = 3600.0
+"""Seconds that an admission lasts without a completed cycle of re-verification, unless the gate says otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trusted:
+    """A manifest whose seal and identity hold: the result of steps 2 and 3."""
+
+    manifest: Manifest
+    signers: tuple[SignerRecord, ...]
+    trust: Trust
+
+
+def open_trusted(sealed: SealedManifest, trust: Trust, expect: str) -> Trusted:
+    """Run steps 2 and 3: signatures and trust, then identity.
+
+    Raises:
+        NotAdmitted: with the faults of the first of the two steps that has any.
+        MalformedArtefact: a file does not follow its specification.
+    """
+    # (2) The signature is checked over the bytes received; only then are they parsed, and every file bound to them.
+    try:
+        envelope = sealed.sealed()
+        signers = require_signed(envelope, trust, expect)
+        manifest = bind(envelope.payload, sealed.files, sealed.origin)
+    except Fault as fault:
+        raise NotAdmitted(f"{sealed.origin} is not a manifest signed for {expect}", [fault]) from None
+    # (3) Genuine is not enough: this product, in force, not rolled back.
+    statement = manifest.statement
+    faults = identity_faults(
+        trust, product=statement.product, expect=expect, serial=statement.serial, root=manifest.root
+    )
+    if faults:
+        raise NotAdmitted(f"the manifest in {sealed.origin} is not in force for {expect}", faults)
+    return Trusted(manifest=manifest, signers=signers, trust=trust)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What stands in this process: the steady state, or why it could not be taken."""
+
+    steady: Steady | None
+    mapped: str
+    faults: tuple[Fault, ...]
+
+
+class Gate:
+    """Decides whether a live model may serve. One gate guards one model of one product."""
+
+    def __init__(  # noqa: PLR0913  # each keyword is a decision of the deployment
+        self,
+        sealed: SealedManifest | Path | str,
+        trust: Trust | Path | str,
+        *,
+        expect: str,
+        source: Path | str | None = None,
+        extra: Mapping[str, Any] | None = None,
+        mapped: MappedPolicy = "private",
+        lease: float = LEASE,
+        engine: DigestEngine | None = None,
+        clock: Clock = boot_clock,
+    ) -> None:
+        """Prepare a gate.
+
+        Args:
+            sealed: a signed manifest, or its directory.
+            trust: the trust file, parsed or by path.
+            expect: the product that is deployed here. Mandatory: a genuine manifest of another product is not this one's.
+            source: the model directory that was loaded, where the manifest lists source files.
+            extra: the tensors that were given as ``extra`` when the model was weighed, by the same names.
+            mapped: what to do about storages that are still mapped to a file.
+            lease: seconds that an admission lasts without a completed re-verification cycle.
+            engine: digest engine; by default hashlib on all CPUs.
+            clock: of the lease; for tests.
+        """
+        self.sealed = sealed if isinstance(sealed, SealedManifest) else read_manifest(sealed)
+        self.trust = trust if isinstance(trust, Trust) else parse_trust(read_whole(Path(trust)), str(trust))
+        self.expect, self.source, self.extra, self.mapped = expect, source, dict(extra or {}), mapped
+        self.engine = engine or HashlibEngine()
+        self._lease, self._clock = lease, clock
+        self._guard = Guard(clock)
+
+    def guard(self, model: torch.nn.Module) -> None:
+        """Block forward passes of `model` from now on, until `admit` has admitted it."""
+        torch_guard.install(model, self._guard.check)
+
+    def admit(
+        self, model: torch.nn.Module, *, loading_faults: tuple[Fault, ...] = (), progress: Progress | None = None
+    ) -> Admission:
+        """Return an `Admission`, or raise.
+
+        Args:
+            model: the live module that will serve, in this process.
+            loading_faults: what the loader reported (missing, unexpected or mismatched keys).
+            progress: called with a number of bytes as they are digested.
+
+        Raises:
+            NotAdmitted: with every fault found; its exit code is that of the lowest step.
+            MalformedArtefact: a file of the manifest does not follow its specification.
+        """
+        # (1) Self-test: known answers through the reference and through the engine that will be used.
+        _, wrong = self_test(self.engine)
+        if wrong:
+            raise NotAdmitted("the self-test failed", wrong)
+        # (2) Signature and trust, (3) identity.
+        trusted = open_trusted(self.sealed, self.trust, self.expect)
+        live = TorchModel(
+            model,
+            extra=self.extra,
+            materialize=trusted.manifest.statement.method.materialized,
+            excluded=_exclusions(trusted.manifest.statement),
+        )
+        with Guard.probing():
+            observed = _observe(live, trusted.manifest, self.mapped, self.engine, progress)
+        # (4) to (11), all collected.
+        faults = live_faults(trusted, observed, live=live, source=self.source, loading_faults=loading_faults)
+        if faults:
+            raise NotAdmitted(f"{self.expect}: the live model is not admitted", faults)
+        # (12) Verdict.
+        return self._admission(trusted, live, observed)
+
+    def _admission(self, trusted: Trusted, live: TorchModel, observed: Observed) -> Admission:
+        if observed.steady is None or observed.steady.digested is None or observed.steady.traced is None:
+            raise AssertionError("a steady state without faults has a table and a trace")
+        self._guard.open(self._lease)
+        verdict = Verdict.of(trusted.manifest.statement, trusted.signers, observed.steady.traced.coverage)
+        return Admission(
+            live=live,
+            manifest=trusted.manifest,
+            digested=observed.steady.digested,
+            structure=observed.steady.structure,
+            engine=self.engine,
+            guard=self._guard,
+            lease=self._lease,
+            clock=self._clock,
+            mapped_first=observed.mapped == "first",
+            verdict=verdict,
+        )
+
+
+def _exclusions(statement: Statement) -> dict[str, str]:
+    return {e.name: e.reason for e in statement.coverage.excluded} if statement.coverage else {}
+
+
+def _observe(
+    live: TorchModel, manifest: Manifest, mapped: MappedPolicy, engine: DigestEngine, progress: Progress | None
+) -> Observed:
+    """Run the signed probe set - these inputs, never the caller's - and take the steady state."""
+    statement = manifest.statement
+    if (statement.gate_stage, statement.gate_view) != ("S3", "kernel") or manifest.probe_set is None:
+        fault = StageFault(
+            "gate table",
+            "cannot admit a live model: its steady state under the signed probe set is compared, nothing less",
+            expected="stage S3, view kernel, with a probe set",
+            found=f"stage {statement.gate_stage}, view {statement.gate_view}, "
+            f"{'with' if manifest.probe_set else 'without'} a probe set",
+        )
+        return Observed(steady=None, mapped="none", faults=(fault,))
+    probe = parse_probe_set(manifest.probe_set, PROBE_SET)
+    method, faults = live.privatize(mapped)
+    if faults:
+        return Observed(steady=None, mapped=method, faults=faults)
+    return Observed(steady=_steady(live, probe, engine, progress), mapped=method, faults=())
+
+
+def _steady(live: TorchModel, probe: ProbeSet, engine: DigestEngine, progress: Progress | None) -> Steady:
+    try:
+        return take_steady(live, probe, engine, wanted="gate", progress=progress)
+    except (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
+        # The model, not Weighmaster, raised while the probe set ran through it: that is a finding about the model.
+        fault = StageFault("probe set", f"the model does not run it: {type(error).__name__}: {error}")
+        return Steady(digested=None, structure=Structure(facts=()), traced=None, faults=(fault,))
+
+
+def live_faults(
+    trusted: Trusted,
+    observed: Observed,
+    *,
+    live: TorchModel,
+    source: Path | str | None,
+    loading_faults: tuple[Fault, ...],
+) -> tuple[Fault, ...]:
+    """Return the findings of steps 4 to 11 of the numbered algorithm."""
+    manifest, steady = trusted.manifest, observed.steady
+    statement = manifest.statement
+    faults: list[Fault] = []
+    # (4) Environment, collected after the warm-up: libraries load lazily.
+    faults += _environment(manifest)
+    # (5) Sources: the files that this load was made from.
+    faults += _sources(statement, source)
+    # (6) Stage and method: same stage, same probe set, same trace, clean loading report, nothing vacuous.
+    faults += [*loading_faults, *observed.faults, *_method(statement, live, steady)]
+    if steady is None:
+        return tuple(faults)
+    faults += steady.faults
+    if steady.digested is None or steady.traced is None:
+        return tuple(faults)
+    # (7) Structure: classes, code, scalars, hooks, adapters, operators of the probe run.
+    if manifest.structure is not None:
+        faults += structure_faults(manifest.structure, steady.structure)
+    # (8) Tensor set, as sets of names first, aliases included; (9) tensor digests.
+    diff = compare(manifest.gate, steady.digested.table)
+    faults += diff.set_faults()
+    faults += diff.byte_faults(dict(manifest.leaves), dict(steady.digested.leaves))
+    # (10) Coverage: what is consumed here and not in the table came with the steady state; here what is left out.
+    faults += _coverage(trusted, steady.traced.coverage)
+    # (11) Known answers: none are recorded in this version of the statement.
+    return tuple(faults)
+
+
+def _environment(manifest: Manifest) -> tuple[Fault, ...]:
+    ref = manifest.statement.environment
+    if ref is None or manifest.environment is None:
+        return (EnvironmentFault("environment", "is not in the manifest", expected="environment v1", found="none"),)
+    if (ref.policy, ref.policy_sha256) != (POLICY_ALL_EQUAL, policy_digest()):
+        return (
+            EnvironmentFault(
+                "policy", "is not known to this version", expected=f"{POLICY_ALL_EQUAL} {policy_digest()}",
+                found=f"{ref.policy} {ref.policy_sha256}",
+            ),
+        )
+    return environment_faults(manifest.environment, collect(torch_facts()))
+
+
+def _sources(statement: Statement, source: Path | str | None) -> tuple[Fault, ...]:
+    if not statement.sources:
+        return ()
+    if source is None:
+        return (
+            SourceFault(
+                "sources",
+                f"the statement lists {len(statement.sources)} files, and the gate was not told where they are",
+                expected="Gate(..., source=DIRECTORY)",
+                found="no source",
+            ),
+        )
+    return source_faults(statement.sources, source_files(source))
+
+
+def _method(statement: Statement, live: TorchModel, steady: Steady | None) -> list[Fault]:
+    faults: list[Fault] = []
+    signed, method = statement.method, steady.traced.method if steady and steady.traced else None
+    pairs = [
+        ("loader", signed.loader, live.loader),
+        ("extra", ", ".join(signed.extra), ", ".join(sorted(live.extra))),
+    ]
+    if method is not None:
+        pairs.append(("trace", signed.trace, method))
+    faults += [
+        StageFault(f"method: {what}", "differs from the signed one", expected=want or "none", found=have or "none")
+        for what, want, have in pairs
+        if want != have
+    ]
+    return faults
+
+
+def _coverage(trusted: Trusted, coverage: Coverage) -> list[Fault]:
+    signed = trusted.manifest.statement.coverage
+    if signed is None:
+        return [CoverageFault("coverage", "is not in the statement", expected="coverage", found="none")]
+    rule = trusted.trust.product(trusted.manifest.statement.product)
+    cap = rule.max_excluded_bytes if rule else 0
+    faults: list[Fault] = [*exclusion_faults(signed.excluded, cap=cap)]
+    if signed.excluded != coverage.excluded:
+        faults.append(
+            CoverageFault(
+                "exclusions",
+                "are not the tensors that the statement excludes",
+                expected=str([(e.name, e.dtype, e.shape) for e in signed.excluded]),
+                found=str([(e.name, e.dtype, e.shape) for e in coverage.excluded]),
+            )
+        )
+    return faults

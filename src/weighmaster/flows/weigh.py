@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weigh: read every kernel-consumed tensor of a model, digest it, and put the manifest together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from weighmaster.capture.port import MappedPolicy, Snapshot
+from weighmaster.capture.probe_auto import auto_probe
+from weighmaster.capture.probe_set import ProbeSet, from_examples, parse_probe_set
+from weighmaster.capture.safetensors_files import open_checkpoint
+from weighmaster.capture.sources import source_files
+from weighmaster.capture.torch_model import TorchModel
+from weighmaster.capture.torch_switches import torch_facts
+from weighmaster.core.environment import POLICY_ALL_EQUAL, Environment, policy_digest
+from weighmaster.core.source import Source
+from weighmaster.core.statement import EXCLUSION_REASONS, EnvironmentRef, Method, Statement, TableEntry
+from weighmaster.engines.hashlib_engine import HashlibEngine
+from weighmaster.engines.port import DigestEngine, Progress
+from weighmaster.errors import Fault, NotWeighed, StageFault, UsageError
+from weighmaster.flows.artefact import Manifest
+from weighmaster.flows.exclusions import role_faults
+from weighmaster.flows.selftest import require_self_test
+from weighmaster.flows.snapshots import Digested, Steady, digest_snapshot, take_steady
+from weighmaster.probe.collect import collect
+
+__all__ = ["as_probe_set", "weigh", "weigh_files"]
+
+
+def weigh(  # noqa: PLR0913  # each keyword is a field of the statement or of the method
+    model: Any,
+    *,
+    product: str,
+    version: str,
+    serial: int,
+    example_inputs: Any = "auto",
+    extra: Mapping[str, Any] | None = None,
+    exclude: Mapping[str, str] | None = None,
+    materialize: tuple[str, ...] = (),
+    mapped: MappedPolicy = "private",
+    source: Path | str | None = None,
+    loading_faults: tuple[Fault, ...] = (),
+    validation: tuple[tuple[str, str], ...] = (),
+    reaction: str = "halt",
+    engine: DigestEngine | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Weigh a live model in its steady state and return its manifest, unsigned.
+
+    Args:
+        model: a `torch.nn.Module` in evaluation mode, on any device; it is read, never moved or saved.
+        product: name of the product that the model is deployed as.
+        version: the product's version.
+        serial: integer, larger than that of any earlier manifest of the product.
+        example_inputs: ``"auto"`` (inputs generated from the model's configuration with a fixed seed), a tensor, a tuple
+            of arguments, a dict of keyword arguments, a list of such calls, or a `ProbeSet`.
+        extra: tensors that kernels consume and the walk cannot reach, by name.
+        exclude: name of a tensor to a reason of `EXCLUSION_REASONS`; its bytes will be stated as NOT verified.
+        materialize: names of tensors with gaps or overlaps that may be copied to be digested.
+        mapped: what to do about storages that are still mapped to a file (`MappedPolicy`).
+        source: model directory or file whose files become the sources.
+        loading_faults: what the loader reported (missing, unexpected or mismatched keys).
+        validation: pairs (name, SHA-256) of reports to refer to.
+        reaction: of a running service on a fault: ``halt``, ``drain`` or ``fallback:<root>``.
+        engine: digest engine; by default hashlib on all CPUs.
+        progress: called with a number of bytes as they are digested.
+
+    Raises:
+        NotWeighed: with every fault found.
+        UsageError: an argument is wrong.
+    """
+    require_self_test()
+    engine = engine or HashlibEngine()
+    _check_exclusions(exclude or {})
+    live = TorchModel(model, extra=extra, materialize=materialize, excluded=exclude)
+    probe = as_probe_set(example_inputs, live)
+    sources = source_files(source) if source is not None else ()
+    mapped_method, faults = live.privatize(mapped)
+    loaded = live.snapshot(structure=False)
+    out_of_role = role_faults(loaded.excluded, live.reasons)
+    _require_clean((*loading_faults, *faults, *loaded.faults, *_training(loaded), *out_of_role))
+    s1 = digest_snapshot(loaded, engine, stage="S1", progress=progress)
+    steady = take_steady(live, probe, engine, wanted="both", progress=progress)
+    _require_clean((*steady.faults, *_unknown_exclusions(live, steady)))
+    environment = collect(torch_facts())
+    return _manifest(
+        (s1, steady), live, probe, environment, sources, (product, version, serial), engine, mapped_method, validation, reaction
+    )
+
+
+def as_probe_set(example: Any, live: TorchModel) -> ProbeSet:
+    """Return the probe set that `example` stands for (`weigh`)."""
+    if isinstance(example, ProbeSet):
+        return example
+    if isinstance(example, str):
+        if example != "auto":
+            raise UsageError(f"example_inputs: expected 'auto' or tensors, found the string {example!r}")
+        return auto_probe(live.model)
+    if isinstance(example, bytes):
+        return parse_probe_set(example, "example_inputs")
+    return from_examples(example)
+
+
+def _check_exclusions(exclude: Mapping[str, str]) -> None:
+    for name, reason in exclude.items():
+        if reason not in EXCLUSION_REASONS:
+            raise UsageError(f"exclude: {name!r}: expected a reason of {', '.join(EXCLUSION_REASONS)}, found {reason!r}")
+
+
+def _unknown_exclusions(live: TorchModel, steady: Steady) -> list[Fault]:
+    found = {e.name for e in steady.traced.coverage.excluded} if steady.traced else set()
+    return [
+        StageFault(name, "is excluded, and no such tensor is held", expected="the exact name of a tensor")
+        for name in sorted(live.reasons.keys() - found)
+    ]
+
+
+def _training(snapshot: Snapshot) -> list[Fault]:
+    return [
+        StageFault(path or "(model)", "is in training mode; call eval() on the model", expected="evaluation mode")
+        for path in snapshot.training
+    ]
+
+
+def _require_clean(faults: tuple[Fault, ...]) -> None:
+    if faults:
+        raise NotWeighed("the model cannot be weighed", faults)
+
+
+def _manifest(  # noqa: PLR0913, PLR0917
+    taken: tuple[Digested, Steady],
+    live: TorchModel,
+    probe: ProbeSet,
+    environment: Environment,
+    sources: tuple[Source, ...],
+    identity: tuple[str, str, int],
+    engine: DigestEngine,
+    mapped_method: str,
+    validation: tuple[tuple[str, str], ...],
+    reaction: str,
+) -> Manifest:
+    s1, steady = taken
+    if steady.digested is None or steady.traced is None:
+        raise AssertionError("a steady state without faults has a table and a trace")
+    tables = (s1.table, steady.digested.table)
+    probe_bytes = probe.to_bytes()
+    try:
+        statement = Statement(
+            product=identity[0],
+            version=identity[1],
+            serial=identity[2],
+            gate_stage="S3",
+            gate_view="kernel",
+            tables=tuple(TableEntry.of(t) for t in tables),
+            method=Method(
+                engine=engine.name,
+                loader=live.loader,
+                trace=steady.traced.method,
+                mapped=mapped_method,
+                materialized=tuple(sorted(live.materialize)),
+                extra=tuple(sorted(live.extra)),
+            ),
+            probe_set=_sha256(probe_bytes),
+            coverage=steady.traced.coverage,
+            structure=steady.structure.digest,
+            environment=_environment_ref(environment),
+            sources=sources,
+            validation=validation,
+            reaction=reaction,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return Manifest(
+        statement=statement,
+        payload=statement.to_bytes(),
+        tables=tables,
+        leaves=dict(steady.digested.leaves),
+        structure=steady.structure,
+        environment=environment,
+        probe_set=probe_bytes,
+    )
+
+
+def _environment_ref(environment: Environment) -> EnvironmentRef:
+    return EnvironmentRef(
+        sha256=_sha256(environment.to_bytes()),
+        class_digest=environment.class_digest,
+        policy=POLICY_ALL_EQUAL,
+        policy_sha256=policy_digest(),
+    )
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def weigh_files(
+    path: Path | str,
+    *,
+    product: str,
+    version: str,
+    serial: int,
+    engine: DigestEngine | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Weigh a safetensors file or checkpoint directory at rest (stage S0, view ``logical``); nothing is loaded.
+
+    Such a manifest identifies files. The gate does not admit a live model on it.
+
+    Raises:
+        MalformedArtefact: the checkpoint does not follow the format.
+        SourceFault: a file changed while it was read.
+    """
+    require_self_test()
+    engine = engine or HashlibEngine()
+    with open_checkpoint(path) as checkpoint:
+        views = tuple(sorted(checkpoint.views(), key=lambda v: v.name.encode("utf-8")))
+        snapshot = Snapshot(views=views, excluded=(), facts=(), faults=(), training=())
+        digested = digest_snapshot(snapshot, engine, stage="S0", view="logical", progress=progress)
+        checkpoint.check_unchanged()
+    statement = Statement(
+        product=product,
+        version=version,
+        serial=serial,
+        gate_stage="S0",
+        gate_view="logical",
+        tables=(TableEntry.of(digested.table),),
+        method=Method(engine=engine.name, loader="safetensors-files", trace="none", mapped="none", materialized=(), extra=()),
+        probe_set=None,
+        coverage=None,
+        structure=None,
+        environment=None,
+        sources=source_files(path),
+    )
+    return Manifest(
+        statement=statement,
+        payload=statement.to_bytes(),
+        tables=(digested.table,),
+        leaves=dict(digested.leaves),
+        structure=None,
+        environment=None,
+        probe_set=None,
+    )

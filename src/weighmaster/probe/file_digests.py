@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SHA-256 of files, remembered within the process as long as the kernel's own record of the file stands still."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+__all__ = ["file_sha256"]
+
+Identity: TypeAlias = tuple[int, int, int, int, int]
+"""Device, inode, size in bytes, mtime and ctime in nanoseconds. A ctime cannot be set by a call; a write renews it."""
+
+_KNOWN: Final[dict[Identity, str]] = {}
+
+
+def file_sha256(path: str, same: Callable[[int], bool] | None = None) -> str | None:
+    """Return SHA-256 of a regular file, 64 hexadecimal digits; None where it cannot be read or changes meanwhile.
+
+    Args:
+        path: the file.
+        same: told the open descriptor; a false answer means that this is not the file asked about, and gives None.
+    """
+    try:
+        # O_NONBLOCK: opening a pipe that someone put there must not hang; it has no effect on regular files.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (OSError, ValueError):
+        return None
+    try:
+        return _digest(fd) if same is None or same(fd) else None
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _digest(fd: int) -> str | None:
+    before = _identity(fd)
+    if before in _KNOWN:
+        return _KNOWN[before]
+    with os.fdopen(fd, "rb", closefd=False) as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if _identity(fd) != before:
+        return None
+    _KNOWN[before] = found
+    return found
+
+
+def _identity(fd: int) -> Identity:
+    stat = os.fstat(fd)
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

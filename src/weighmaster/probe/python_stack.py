@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Facts about the interpreter and the distributions that compute, load or tokenize: version, RECORD against disk."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Final, Literal, TypeAlias
+
+from weighmaster.core.environment import Fact
+from weighmaster.probe.file_digests import file_sha256
+from weighmaster.probe.mappings import parse_maps, read_maps
+from weighmaster.probe.records import parse_record, record_value, tree_value
+
+__all__ = ["DISTRIBUTIONS", "Kind", "python_facts"]
+
+Kind: TypeAlias = Literal["installed", "imported", "never"]
+
+DISTRIBUTIONS: Final[dict[str, tuple[Kind, tuple[str, ...]]]] = {
+    "accelerate": ("installed", ("accelerate",)),
+    "bitsandbytes": ("imported", ("bitsandbytes",)),
+    "compressed-tensors": ("imported", ("compressed_tensors",)),
+    "flash-attn": ("imported", ("flash_attn", "flash_attn_2_cuda")),
+    "gptqmodel": ("imported", ("gptqmodel",)),
+    "hqq": ("imported", ("hqq",)),
+    "numpy": ("installed", ("numpy",)),
+    "optimum-quanto": ("imported", ("optimum.quanto",)),
+    "safetensors": ("installed", ("safetensors",)),
+    "sglang": ("imported", ("sglang",)),
+    "tokenizers": ("installed", ("tokenizers",)),
+    "torch": ("imported", ("torch", "torchgen", "functorch")),
+    "torchao": ("imported", ("torchao",)),
+    "transformers": ("imported", ("transformers",)),
+    "triton": ("imported", ("triton",)),
+    "vllm": ("imported", ("vllm",)),
+    "weighmaster": ("never", ("weighmaster",)),
+    "xformers": ("imported", ("xformers",)),
+}
+"""Distribution: when its facts are class facts, and the packages that it brings.
+
+``imported``: when a module of it is in this process. ``installed``: whenever it is installed, because it is imported
+on demand (a tokenizer, a weight file), so that whether it is there depends on what the process did before. ``never``:
+a newer verifier must be able to admit an older manifest.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Used:
+    """What this process has of the packages of one distribution.
+
+    Attributes:
+        folders: folders of the imported packages.
+        files: files that modules were loaded from.
+    """
+
+    folders: tuple[str, ...]
+    files: frozenset[str]
+
+
+def python_facts(modules: Mapping[str, ModuleType] | None = None) -> tuple[Fact, ...]:
+    """Return the facts of the group ``python``.
+
+    Args:
+        modules: imported modules; by default `sys.modules`.
+    """
+    loaded = dict(sys.modules if modules is None else modules)
+    files = _files_of(loaded)
+    mapped = [file.path for file in parse_maps(read_maps() or "")]
+    facts = [*_interpreter(), *(_customization(name, loaded) for name in ("sitecustomize", "usercustomize"))]
+    for name, (kind, packages) in DISTRIBUTIONS.items():
+        facts += _distribution(name, kind, _used(packages, loaded, files, mapped))
+    return tuple(facts)
+
+
+def _interpreter() -> tuple[Fact, ...]:
+    return (
+        Fact.of("python.implementation", platform.python_implementation()),
+        Fact.of("python.optimize", str(sys.flags.optimize)),
+        Fact.of("python.version", platform.python_version()),
+        Fact.of("python.compiler", platform.python_compiler(), scope="instance"),
+    )
+
+
+def _customization(name: str, loaded: Mapping[str, ModuleType]) -> Fact:
+    """Return the digest of a module that the interpreter imports into every process, if there is one."""
+    fact, module = f"python.{name}", loaded.get(name)
+    if module is None:
+        return Fact.absent(fact)
+    path = _file_of(module)
+    digest = None if path is None else file_sha256(path)
+    return Fact.unreadable(fact) if digest is None else Fact.of(fact, digest)
+
+
+def _file_of(module: ModuleType) -> str | None:
+    """Return the absolute path of the file that a module was loaded from; modules made in memory have none."""
+    spec = getattr(module, "__spec__", None)
+    path = getattr(spec, "origin", None) if getattr(spec, "has_location", False) else getattr(module, "__file__", None)
+    return path if isinstance(path, str) and Path(path).is_absolute() else None
+
+
+def _files_of(loaded: Mapping[str, ModuleType]) -> dict[str, list[tuple[str, str]]]:
+    """Return (module, file) of all modules, by the first part of their names."""
+    out: dict[str, list[tuple[str, str]]] = {}
+    for name, module in loaded.items():
+        path = _file_of(module)
+        if path is not None:
+            out.setdefault(name.partition(".")[0], []).append((name, path))
+    return out
+
+
+def _used(
+    packages: tuple[str, ...],
+    loaded: Mapping[str, ModuleType],
+    files: Mapping[str, list[tuple[str, str]]],
+    mapped: list[str],
+) -> _Used | None:
+    """Return what is in use of these packages, or None where none of them is imported."""
+    imported = [package for package in packages if package in loaded]
+    if not imported:
+        return None
+    folders = tuple(f for package in imported for f in list(getattr(loaded[package], "__path__", ())))
+    below = tuple(f"{os.path.realpath(folder)}/" for folder in folders)
+    used = {path for path in mapped if path.startswith(below)}
+    for package in imported:
+        modules = files.get(package.partition(".")[0], ())
+        used |= {path for name, path in modules if name == package or name.startswith(f"{package}.")}
+    return _Used(folders=folders, files=frozenset(used))
+
+
+def _distribution(name: str, kind: Kind, used: _Used | None) -> tuple[Fact, ...]:
+    try:
+        found = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        found = None
+    bound = kind == "installed" or (kind == "imported" and used is not None)
+    scope: Literal["class", "instance"] = "class" if bound else "instance"
+    version = f"python.{name}.version"
+    if found is None:
+        facts: tuple[Fact, ...] = (Fact.absent(version, scope=scope),)
+    else:
+        facts = (Fact.of(version, found.version, scope=scope),)
+    if used is None and (found is None or not bound):
+        return facts
+    value = _value(found, used)
+    record = f"python.{name}.record"
+    return (*facts, Fact.unreadable(record, scope=scope) if value is None else Fact.of(record, value, scope=scope))
+
+
+def _value(found: importlib.metadata.Distribution | None, used: _Used | None) -> str | None:
+    text = None if found is None else found.read_text("RECORD")
+    if found is None or text is None or _editable(found):
+        return None if used is None else tree_value(used.folders)
+    root = str(found.locate_file(""))
+    return record_value(parse_record(text), root, () if used is None else used.files)
+
+
+def _editable(found: importlib.metadata.Distribution) -> bool:
+    text = found.read_text("direct_url.json")
+    try:
+        origin = json.loads(text) if text else {}
+    except ValueError:
+        return False
+    return isinstance(origin, dict) and bool(dict(origin.get("dir_info") or {}).get("editable"))

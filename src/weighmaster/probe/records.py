@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Digest what an installed distribution says about its files (RECORD), and check against the files that are in use.
+
+Source of the format: "Recording installed projects", packaging.python.org (``path,sha256=urlsafe-base64,size``).
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from weighmaster.probe.file_digests import file_sha256
+
+__all__ = ["Record", "parse_record", "record_value", "tree_value"]
+
+Record = Mapping[str, str]
+"""Path below the installation's root to SHA-256 in hexadecimal digits, sorted by path."""
+
+_CODE: Final = (".py", ".so")
+_PARSED: Final[dict[str, Record]] = {}
+
+
+def parse_record(text: str) -> Record:
+    """Return the files of a RECORD that are the same wherever it is installed.
+
+    Left out: files without a digest (bytecode, RECORD itself), scripts outside the root (their first line names the
+    interpreter), and the folder of metadata (the installer writes there).
+    """
+    key = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    if key not in _PARSED:
+        rows = (row for row in csv.reader(text.splitlines()) if len(row) >= 2)  # noqa: PLR2004  # path, digest, size
+        entries = {row[0]: _hexadecimal(row[1]) for row in rows if row[1].startswith("sha256=") and _moves(row[0])}
+        _PARSED[key] = dict(sorted(entries.items()))
+    return _PARSED[key]
+
+
+def _moves(path: str) -> bool:
+    first = path.split("/", 1)[0]
+    return (
+        not path.startswith(("/", "..")) and not first.endswith((".dist-info", ".data")) and not path.endswith(".pyc")
+    )
+
+
+def _hexadecimal(entry: str) -> str:
+    text = entry.removeprefix("sha256=")
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).hex()
+    except ValueError:
+        return "unreadable"  # equal to no digest of a file
+
+
+def record_value(record: Record, root: str, used: Iterable[str]) -> str | None:
+    """Return the value of a ``python.NAME.record`` fact, or None where a file in use cannot be read.
+
+    Args:
+        record: from `parse_record`.
+        root: folder that the record's paths are relative to.
+        used: paths of the files that this process imported or mapped.
+
+    Returns:
+        ``record:`` and SHA-256 over the record's ``path,sha256`` lines. Where files in use are not what the record
+        says, also ``modified:``, the first of them, and SHA-256 over all of them with what they really are.
+    """
+    lines = "".join(f"{path},{digest}\n" for path, digest in record.items())
+    value = f"record:{hashlib.sha256(lines.encode('utf-8', 'surrogateescape')).hexdigest()}"
+    deviations = []
+    for path in sorted({os.path.realpath(path) for path in used}):
+        found = file_sha256(path)
+        if found is None:
+            return None
+        name = os.path.relpath(path, os.path.realpath(root))
+        if record.get(name) != found:
+            deviations.append((name if not name.startswith("..") else f"outside/{Path(path).name}", found))
+    return f"{value} {_modified(deviations)}" if deviations else value
+
+
+def _modified(deviations: list[tuple[str, str]]) -> str:
+    lines = "".join(f"{path},{digest}\n" for path, digest in sorted(deviations))
+    digest = hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
+    first = min(deviations)[0].encode("utf-8", "backslashreplace").decode("utf-8")
+    return f"modified:{first} files:{len(deviations)} sha256:{digest}"
+
+
+def tree_value(folders: Iterable[str]) -> str | None:
+    """Return ``tree:`` and SHA-256 over all code below `folders` (an editable or otherwise unrecorded install).
+
+    All of it, not what happens to be imported: else the value would depend on what a process did before. None where
+    there is no code, or a file cannot be read.
+    """
+    entries: dict[str, str | None] = {}
+    for folder in folders:
+        for path in (p for p in Path(folder).rglob("*") if p.suffix in _CODE):
+            entries[f"{Path(folder).name}/{path.relative_to(folder).as_posix()}"] = file_sha256(str(path))
+    if not entries or None in entries.values():
+        return None
+    lines = "".join(f"{path},{digest}\n" for path, digest in sorted(entries.items()))
+    return f"tree:{hashlib.sha256(lines.encode('utf-8', 'surrogateescape')).hexdigest()}"

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys of three persons, made once: Alice (P-256) and Bob (Ed25519) are trusted, Mallory is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from weighmaster.seal.keys import PrivateKey, generate
+from weighmaster.seal.trust import ProductRule, RoleThreshold, Trust, TrustedKey
+
+
+@pytest.fixture(scope="session")
+def alice() -> PrivateKey:
+    return generate("ecdsa-p256-sha256")
+
+
+@pytest.fixture(scope="session")
+def bob() -> PrivateKey:
+    return generate("ed25519")
+
+
+@pytest.fixture(scope="session")
+def mallory() -> PrivateKey:
+    return generate("ecdsa-p256-sha256")
+
+
+@pytest.fixture
+def trust(alice: PrivateKey, bob: PrivateKey) -> Trust:
+    return Trust(
+        keys=(
+            TrustedKey(person="Alice", key=alice.public, roles=("signer",)),
+            TrustedKey(person="Bob", key=bob.public, roles=("signer", "approver")),
+        ),
+        products=(
+            ProductRule(
+                product="p",
+                required_roles=(RoleThreshold(role="signer", threshold=1), RoleThreshold(role="approver", threshold=1)),
+                minimum_serial=5,
+            ),
+        ),
+        file="trust.json",
+    )
