@@ -21,8 +21,7 @@ _SIDE: Final = 32
 
 
 def auto_probe(model: torch.nn.Module) -> ProbeSet:
-    """Return generated inputs: for causal language models prefill at batch 1 and 2 and two cached decode steps; for
-    others batch 1 and 2.
+    """Return generated inputs: batch 1 and 2, and for causal language models two cached decode steps as well.
 
     The kind is read from the Hugging Face configuration; without one, from the first layer that has weights.
 

@@ -103,8 +103,9 @@ def _build(plan: Any, tensors: Mapping[str, torch.Tensor], past: Any) -> Any:
 
 
 def from_examples(example: Any) -> ProbeSet:
-    """Return the probe set of inputs given by the caller: a tensor, a tuple of arguments, a dict of keyword arguments,
-    or a list of several such calls.
+    """Return the probe set of inputs given by the caller.
+
+    A call is a tensor, a tuple of arguments or a dict of keyword arguments; a list holds several calls.
 
     Raises:
         UsageError: there is nothing in it, or something that cannot be kept in a file.

@@ -97,7 +97,7 @@ def coverage_of(
     return _count(views, excluded, reasons, trace, consumed, held, Intervals(gaps), naive), tuple(_once(faults))
 
 
-def _count(  # noqa: PLR0913, PLR0917  # one value out of many parts, in one place
+def _count(  # one value out of many parts, in one place
     views: tuple[TensorView, ...],
     excluded: tuple[TensorView, ...],
     reasons: dict[str, str],

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -22,7 +22,10 @@ from weighmaster.core.structure import StructureFact
 from weighmaster.core.tensor import Extent, TensorView
 from weighmaster.errors import Fault, StageFault, UsageError
 
-__all__ = ["TorchModel"]
+__all__ = ["Module", "TorchModel"]
+
+Module: TypeAlias = torch.nn.Module
+"""The live model, as the floors above name its type without importing torch."""
 
 
 class TorchModel:

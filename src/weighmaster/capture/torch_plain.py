@@ -41,9 +41,9 @@ _OPAQUE: Final = (
 
 def is_opaque(value: object) -> bool:
     """Tell whether only the class of `value` is recorded."""
-    return isinstance(value, _OPAQUE) or type(value).__module__ in ("builtins", "torch._C") and not hasattr(
+    return isinstance(value, _OPAQUE) or (type(value).__module__ in ("builtins", "torch._C") and not hasattr(
         value, "__dict__"
-    ) and not isinstance(value, (list, tuple, dict, set, frozenset, types.FunctionType, types.MethodType))
+    ) and not isinstance(value, (list, tuple, dict, set, frozenset, types.FunctionType, types.MethodType)))
 
 
 def long_value(text: str) -> str:
@@ -59,7 +59,7 @@ def long_value(text: str) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()} ({len(data)} bytes)"
 
 
-def plain_text(value: Any) -> str | None:  # noqa: C901, PLR0912  # a decision table
+def plain_text(value: Any) -> str | None:  # noqa: C901  # a decision table
     """Return a stable text of a plain value, or None where it is none.
 
     Plain are None, booleans, numbers (floats in hexadecimal, so that no bit is lost), strings, bytes, enum members,

@@ -67,7 +67,7 @@ class Literal:
     sha256: str
 
 
-class Trace(TorchDispatchMode):
+class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's class is not annotated
     """Collects what one probe run consumes. Use as a context manager around the run.
 
     Attributes:
@@ -88,7 +88,7 @@ class Trace(TorchDispatchMode):
             survivors: storages that an earlier pass made and that outlived it (`survivors` of that trace): they are
                 state, whoever hands them out.
         """
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.consumed: dict[tuple[object, ...], Consumed] = {}
         self.opaque: list[Opaque] = []
         self.empty: list[Consumed] = []
@@ -97,8 +97,8 @@ class Trace(TorchDispatchMode):
         self._inputs = inputs  # held, so that their storages stay theirs
         self._given = {t.untyped_storage()._cdata for t in inputs if not unreadable(t)}
         self._earlier = survivors
-        self._made: dict[int, StorageWeakRef] = {}
-        self._literal: dict[int, StorageWeakRef] = {}
+        self._made: dict[int, Any] = {}
+        self._literal: dict[int, Any] = {}
         self._stack: list[str] = []
         self._handles: list[Any] = []
         self._program = hashlib.sha256()
@@ -111,11 +111,11 @@ class Trace(TorchDispatchMode):
             torch_module.register_module_forward_pre_hook(self._enter_module),
             torch_module.register_module_forward_hook(self._leave_module, always_call=True),
         ]
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: object) -> None:
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         for handle in self._handles:
             handle.remove()
 
@@ -137,7 +137,7 @@ class Trace(TorchDispatchMode):
 
     # -- dispatch -----------------------------------------------------------------------------------------------------
 
-    def __torch_dispatch__(  # noqa: D105
+    def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         keywords = kwargs or {}
@@ -185,7 +185,7 @@ class Trace(TorchDispatchMode):
                 continue
             storage = tensor.untyped_storage()
             if storage.resizable():
-                self._literal[key] = StorageWeakRef(storage)
+                self._literal[key] = _weak(storage)
                 self.literals.append(
                     Literal(
                         module=self._module,
@@ -203,7 +203,7 @@ class Trace(TorchDispatchMode):
             if key in self._earlier:
                 self._consume(func, tensor)
             else:
-                self._made[key] = StorageWeakRef(tensor.untyped_storage())
+                self._made[key] = _weak(tensor.untyped_storage())
 
     def _record_program(self, func: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         parts = [str(func)]
@@ -228,7 +228,12 @@ def value_digest(tensor: torch.Tensor) -> str:
     flat = torch.empty(0, dtype=torch.uint8)
     size = plain.numel() * plain.element_size()
     flat.set_(plain.untyped_storage(), plain.storage_offset() * plain.element_size(), (size,), (1,))
-    return hashlib.sha256(memoryview(flat.numpy())).hexdigest()
+    return hashlib.sha256(flat.numpy().data).hexdigest()
+
+
+def _weak(storage: torch.UntypedStorage) -> Any:
+    """Return a weak reference that keeps the identity of a storage from being given again, not its bytes."""
+    return StorageWeakRef(storage)  # type: ignore[no-untyped-call]  # torch's class is not annotated
 
 
 def _plain(tensor: torch.Tensor) -> Iterator[torch.Tensor]:

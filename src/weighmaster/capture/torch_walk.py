@@ -439,8 +439,9 @@ def _attributes(value: object) -> Iterator[tuple[str, Any]]:
 
 def parts_of(tensor: torch.Tensor) -> tuple[list[tuple[str, torch.Tensor]], object] | None:
     """Return the tensors that a composite tensor consists of, and its context; None for a plain one."""
-    if is_traceable_wrapper_subclass(tensor):
-        names, context = tensor.__tensor_flatten__()
+    composite: Any = tensor  # the protocol of torch.utils._python_dispatch cannot be expressed beside torch.Tensor
+    if is_traceable_wrapper_subclass(composite):
+        names, context = composite.__tensor_flatten__()
         return [(n, getattr(tensor, n)) for n in names], context
     if tensor.layout is torch.sparse_coo:
         return [("indices", tensor._indices()), ("values", tensor._values())], tuple(tensor.shape)

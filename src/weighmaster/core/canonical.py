@@ -50,7 +50,7 @@ def _utf16(key: str) -> bytes:
     return key.encode("utf-16-be", "surrogatepass")
 
 
-def loads(data: bytes, file: str) -> Any:  # noqa: ANN401  # JSON is dynamically typed; `fields` narrows it
+def loads(data: bytes, file: str) -> Any:  # JSON is dynamically typed; `fields` narrows it
     """Parse strict JSON from `data`; `file` names it in errors.
 
     Raises:
@@ -128,7 +128,7 @@ def _check_text(text: str, file: str) -> None:
             raise MalformedArtefact(file, "", expected="Unicode text", found="a lone surrogate") from None
 
 
-def loads_canonical(data: bytes, file: str) -> Any:  # noqa: ANN401
+def loads_canonical(data: bytes, file: str) -> Any:
     """Parse `data` and require that it is exactly the canonical form of what it says.
 
     Raises:

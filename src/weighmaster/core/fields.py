@@ -116,13 +116,14 @@ class Fields:
 
     def texts(self, key: str) -> tuple[str, ...]:
         """Return an array of strings."""
-        values = self._array(key)
-        for i, value in enumerate(values):
-            if not isinstance(value, str):
-                raise self.fault(f"{key}[{i}]", "a string", _kind(value))
-        return tuple(v for v in values if isinstance(v, str))
+        return tuple(self._as_text(f"{key}[{i}]", value) for i, value in enumerate(self._array(key)))
 
-    def object(self, key: str) -> Fields:
+    def _as_text(self, key: str, value: object) -> str:
+        if not isinstance(value, str):
+            raise self.fault(key, "a string", _kind(value))
+        return value
+
+    def nested(self, key: str) -> Fields:
         """Return a nested object."""
         return Fields(self.any(key), file=self.file, path=self.at(key))
 

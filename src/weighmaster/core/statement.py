@@ -311,7 +311,7 @@ def parse_statement(data: bytes, file: str) -> Statement:
     top.text("_type", choices=(STATEMENT_TYPE,))
     top.text("predicateType", choices=(PREDICATE_TYPE,))
     subjects = top.objects("subject", _read_subject)
-    predicate = top.object("predicate")
+    predicate = top.nested("predicate")
     top.done()
     try:
         statement = _read_predicate(predicate)
@@ -325,7 +325,7 @@ def parse_statement(data: bytes, file: str) -> Statement:
 
 
 def _read_subject(fields: Fields) -> tuple[str, str]:
-    name, digest = fields.text("name"), fields.object("digest")
+    name, digest = fields.text("name"), fields.nested("digest")
     value = digest.digest("sha256")
     digest.done()
     return name, value
@@ -333,7 +333,7 @@ def _read_subject(fields: Fields) -> tuple[str, str]:
 
 def _read_predicate(fields: Fields) -> Statement:
     _read_schemes(fields)
-    gate = fields.object("gateTable")
+    gate = fields.nested("gateTable")
     out = Statement(
         product=fields.text("product"),
         version=fields.text("version"),
@@ -341,7 +341,7 @@ def _read_predicate(fields: Fields) -> Statement:
         gate_stage=gate.text("stage", choices=STAGES),
         gate_view=_view(gate),
         tables=fields.objects("tables", _read_table),
-        method=_read_method(fields.object("method")),
+        method=_read_method(fields.nested("method")),
         probe_set=fields.optional_digest("probeSet"),
         coverage=_optional(fields, "coverage", _read_coverage),
         structure=fields.optional_digest("structure"),
@@ -369,7 +369,7 @@ def _optional(fields: Fields, key: str, read: Callable[[Fields], T]) -> T | None
 
 
 def _read_schemes(fields: Fields) -> None:
-    schemes = fields.object("schemes")
+    schemes = fields.nested("schemes")
     for key, value in _SCHEMES:
         schemes.text(key, choices=(value,))
     schemes.done()

@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-import torch
-
 from weighmaster.capture import torch_guard
 from weighmaster.capture.port import Snapshot
-from weighmaster.capture.torch_model import TorchModel
+from weighmaster.capture.torch_model import Module, TorchModel
 from weighmaster.capture.torch_switches import torch_facts
 from weighmaster.core.environment import Environment, environment_faults
 from weighmaster.core.manifest import Row, alias_map
@@ -149,7 +147,7 @@ class Admission:
 
     # -- guard --------------------------------------------------------------------------------------------------------
 
-    def guard(self, model: torch.nn.Module) -> Callable[[], None]:
+    def guard(self, model: Module) -> Callable[[], None]:
         """Check before every forward pass of the admitted `model` that the admission is in force.
 
         Returns:

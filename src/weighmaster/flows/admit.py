@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-
 from weighmaster.capture import torch_guard
 from weighmaster.capture.port import MappedPolicy
 from weighmaster.capture.probe_set import ProbeSet, parse_probe_set
 from weighmaster.capture.sources import source_files
-from weighmaster.capture.torch_model import TorchModel
+from weighmaster.capture.torch_model import Module, TorchModel
 from weighmaster.capture.torch_switches import torch_facts
 from weighmaster.core.compare import compare
 from weighmaster.core.environment import POLICY_ALL_EQUAL, environment_faults, policy_digest
@@ -130,12 +128,12 @@ class Gate:
         self._lease, self._clock = lease, clock
         self._guard = Guard(clock)
 
-    def guard(self, model: torch.nn.Module) -> None:
+    def guard(self, model: Module) -> None:
         """Block forward passes of `model` from now on, until `admit` has admitted it."""
         torch_guard.install(model, self._guard.check)
 
     def admit(
-        self, model: torch.nn.Module, *, loading_faults: tuple[Fault, ...] = (), progress: Progress | None = None
+        self, model: Module, *, loading_faults: tuple[Fault, ...] = (), progress: Progress | None = None
     ) -> Admission:
         """Return an `Admission`, or raise.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -29,7 +30,9 @@ def file_sha256(path: str, same: Callable[[int], bool] | None = None) -> str | N
     except (OSError, ValueError):
         return None
     try:
-        return _digest(fd) if same is None or same(fd) else None
+        if not stat.S_ISREG(os.fstat(fd).st_mode) or (same is not None and not same(fd)):
+            return None
+        return _digest(fd)
     except OSError:
         return None
     finally:
@@ -49,5 +52,5 @@ def _digest(fd: int) -> str | None:
 
 
 def _identity(fd: int) -> Identity:
-    stat = os.fstat(fd)
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -132,10 +132,10 @@ def parse_bundle(data: bytes, file: str) -> Bundle:
         raise MalformedArtefact(file, "", expected=f"at most {MAX_BUNDLE} bytes", found=str(len(data)))
     fields = Fields(loads(data, file), file=file)
     fields.text("mediaType", choices=(MEDIA_TYPE,))
-    hint = _read_material(fields.object("verificationMaterial"))
+    hint = _read_material(fields.nested("verificationMaterial"))
     if fields.has("messageSignature"):
         raise fields.fault("messageSignature", "a dsseEnvelope (this content is not supported)", "a messageSignature")
-    payload, value = _read_envelope(fields.object("dsseEnvelope"))
+    payload, value = _read_envelope(fields.nested("dsseEnvelope"))
     fields.done()
     return Bundle(payload=payload, signature=Signature(file=file, hint=hint, value=value))
 
@@ -145,7 +145,7 @@ def _read_material(fields: Fields) -> str:
     for key in _LATER:
         if fields.has(key):
             raise fields.fault(key, "a bare publicKey", f"{key}, which is not supported by this version")
-    public_key = fields.object("publicKey")
+    public_key = fields.nested("publicKey")
     hint = public_key.digest("hint")
     public_key.done()
     entries = fields.any("tlogEntries")

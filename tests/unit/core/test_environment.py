@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 import pytest
 import rfc8785
@@ -102,9 +103,8 @@ class TestConstruction:
         ],
     )
     def test_what_is_no_fact(self, arguments, said):
-        with pytest.raises(ValueError, match="^") as caught:
+        with pytest.raises(ValueError, match=re.escape(said)):
             Fact(**{"name": "x.y", "status": "value", "value": "1", "scope": "class", **arguments})
-        assert said in str(caught.value)
 
     def test_longest_value(self):
         assert len(Fact.of("x.y", "x" * MAX_VALUE).value or "") == MAX_VALUE
@@ -147,11 +147,11 @@ class TestParsing:
             (_doc("1"), "facts[0]", "an object", "a number"),
             (_doc(_fact(), scheme='"environment-v2"'), "scheme", "'environment-v1'", "'environment-v2'"),
             (_doc(_fact(), more='"note":"",'), "note", "only the keys of the specification", "an unknown key"),
-            (_doc(_fact()) + b"\n", "byte 96", "RFC 8785 canonical form", "another spelling"),
-            (_doc(_fact()) + b"x", "byte 96", "one JSON value", "Extra data"),
-            (_doc(_fact())[:-1], "byte 95", "one JSON value", "delimiter"),
+            (_doc(_fact()) + b"\n", "byte 97", "RFC 8785 canonical form", "another spelling"),
+            (_doc(_fact()) + b"x", "byte 97", "one JSON value", "Extra data"),
+            (_doc(_fact())[:-1], "byte 96", "one JSON value", "delimiter"),
             (b" " + _doc(_fact()), "byte 0", "RFC 8785 canonical form", "another spelling"),
-            (_doc(_fact(value="\u00e9")), "byte 71", "RFC 8785 canonical form", "another spelling"),
+            (_doc(_fact(value="\u00e9")), "byte 66", "RFC 8785 canonical form", "another spelling"),
             (_doc('{"scope":"class","name":"x.y","status":"absent","value":null}'), "byte", "canonical", "spelling"),
             (b"[]", "", "an object", "an array"),
             (b"", "byte 0", "one JSON value", "Expecting value"),
@@ -237,7 +237,9 @@ class TestComparison:
         )
 
     def test_all_faults_are_returned_in_order_of_the_names(self):
-        other = Environment.of((Fact.of("env.OMP_NUM_THREADS", "1"), Fact.of("a.b", "new"), Fact.unreadable("gpu.driver")))
+        other = Environment.of(
+            (Fact.of("env.OMP_NUM_THREADS", "1"), Fact.of("a.b", "new"), Fact.unreadable("gpu.driver"))
+        )
         subjects = [fault.subject for fault in environment_faults(VALIDATED, other)]
         assert subjects == ["a.b", "env.OMP_NUM_THREADS", "gpu.driver", "lib.libm.so.6"]
 

@@ -25,7 +25,12 @@ def child(tmp_path: Path) -> ChildCollects:
     def run(code: str = "", *, cwd: Path = tmp_path, **variables: str) -> Environment:
         environ = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **variables}
         done = subprocess.run(
-            [sys.executable, "-c", f"{code}\n{COLLECT}"], cwd=cwd, env=environ, capture_output=True, timeout=120, check=False
+            [sys.executable, "-c", f"{code}\n{COLLECT}"],
+            cwd=cwd,
+            env=environ,
+            capture_output=True,
+            timeout=120,
+            check=False,
         )
         assert done.returncode == 0, done.stderr.decode()
         return parse_environment(done.stdout, "child")

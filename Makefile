@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every target does its own set-up: a virtual environment in .venv, CPU PyTorch, and the package itself.
+
+PYTHON      ?= python3
+VENV        ?= .venv
+# Where CPU builds of PyTorch come from when the configured package index has none.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+BIN         := $(VENV)/bin
+PIP         := $(BIN)/python -m pip --disable-pip-version-check -q
+STAMP       := $(VENV)/.ready
+
+.PHONY: demo test lint types contracts vectors bench setup clean help
+
+help:            ## Show the targets.
+	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
+
+setup: $(STAMP)  ## Make the virtual environment and install everything.
+
+# PyTorch first and by its CPU build: the default Linux wheel brings gigabytes of CUDA that nothing here uses.
+# bitsandbytes without dependencies: it would ask for a CUDA build of PyTorch again.
+$(STAMP): pyproject.toml constraints.txt Makefile
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install "$$(grep '^torch==' constraints.txt)" || \
+	$(PIP) install --index-url $(TORCH_INDEX) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) install -c constraints.txt -e '.[dev,demo]'
+	$(PIP) install --no-deps "$$(grep '^bitsandbytes==' constraints.txt)"
+	touch $@
+
+demo: $(STAMP)   ## Weigh, sign and admit a real encoder; flip one bit of it; watch the deployment halt.
+	HF_HUB_OFFLINE=1 $(BIN)/python examples/demo.py
+
+test: $(STAMP)   ## All tests, vectors and attacks included.
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q
+
+lint: $(STAMP)   ## Style and formatting.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## Strict typing.
+	$(BIN)/mypy
+
+contracts: $(STAMP)  ## The floors of ARCHITECTURE.md.
+	$(BIN)/lint-imports
+
+vectors: $(STAMP)  ## The test vectors of every format alone.
+	$(BIN)/python -m pytest -q tests/vectors
+
+bench: $(STAMP)  ## Measure; results go to benchmarks/results, the table to benchmarks/README.md.
+	$(PIP) install -c constraints.txt -e '.[bench]'
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/digest.py
+
+clean:           ## Remove what the targets made.
+	rm -rf $(VENV) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Facts about distributions: installed, imported, modified, shadowed, editable."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+
+import pytest
+
+
+def install(site, name="hqq", version="1.0", *, files=(("__init__.py", "x = 1\n"), ("core.py", "y = 1\n"))):
+    """Write a distribution with a RECORD, as an installer does."""
+    lines = []
+    (site / name).mkdir(parents=True)
+    for file, text in files:
+        (site / name / file).write_text(text)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        lines.append(f"{name}/{file},sha256={digest},{len(text)}\n")
+    info = site / f"{name}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "RECORD").write_text("".join(lines))
+    return info
+
+
+@pytest.fixture
+def site(tmp_path):
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def facts(child, site):
+    def run(code=""):
+        found = child(code, PYTHONPATH=str(site))
+        return {f.name: (f.scope, f.value or f.status) for f in found.facts if f.name.startswith("python.")}
+
+    return run
+
+
+def test_not_installed(facts):
+    found = facts()
+    assert found["python.hqq.version"] == ("instance", "absent")
+    assert "python.hqq.record" not in found
+
+
+def test_installed_but_not_imported(facts, site):
+    install(site)
+    found = facts()
+    assert found["python.hqq.version"] == ("instance", "1.0")
+    assert "python.hqq.record" not in found
+
+
+def test_imported(facts, site):
+    install(site)
+    found = facts("import hqq")
+    assert found["python.hqq.version"] == ("class", "1.0")
+    scope, value = found["python.hqq.record"]
+    assert (scope, value.split(":")[0], " " in value) == ("class", "record", False)
+    assert facts("import hqq.core")["python.hqq.record"] == (scope, value)
+
+
+def test_file_modified_after_the_installation(facts, site):
+    install(site)
+    clean = facts("import hqq.core")["python.hqq.record"][1]
+    (site / "hqq/core.py").write_text("y = 2\n")
+    assert facts("import hqq")["python.hqq.record"][1] == clean  # not in use
+    assert facts("import hqq.core")["python.hqq.record"][1].startswith(f"{clean} modified:hqq/core.py files:1 sha256:")
+
+
+def test_module_that_the_record_does_not_list(facts, site):
+    install(site)
+    (site / "hqq/added.py").write_text("")
+    assert " modified:hqq/added.py " in facts("import hqq.added")["python.hqq.record"][1]
+
+
+def test_package_that_shadows_the_installed_one(facts, site, tmp_path):
+    install(site)
+    shadow = tmp_path / "shadow"
+    (shadow / "hqq").mkdir(parents=True)
+    (shadow / "hqq/__init__.py").write_text("x = 1\n")
+    found = facts(f"import sys; sys.path.insert(0, {str(shadow)!r}); import hqq")
+    assert " modified:outside/__init__.py " in found["python.hqq.record"][1]
+
+
+def test_file_that_is_gone_after_the_import(facts, site):
+    install(site)
+    found = facts(f"import hqq.core, os; os.unlink({str(site / 'hqq/core.py')!r})")
+    assert found["python.hqq.record"] == ("class", "unreadable")
+
+
+def test_imported_without_a_distribution(facts, site):
+    (site / "hqq").mkdir()
+    (site / "hqq/__init__.py").write_text("")
+    found = facts("import hqq")
+    assert found["python.hqq.version"] == ("class", "absent")
+    assert found["python.hqq.record"][1].startswith("tree:")
+
+
+def test_editable(facts, site, tmp_path):
+    info = install(site)
+    (info / "direct_url.json").write_text(json.dumps({"url": "file:///x", "dir_info": {"editable": True}}))
+    found = facts("import hqq")
+    assert found["python.hqq.record"][1].startswith("tree:")
+    assert facts("import hqq.core") == found  # does not depend on what is imported
+    (site / "hqq/core.py").write_text("y = 2\n")
+    assert facts("import hqq")["python.hqq.record"] != found["python.hqq.record"]
+
+
+def test_on_demand_packages_count_whenever_they_are_installed(facts, site):
+    found = facts()
+    assert found["python.tokenizers.version"][0] == "class"
+    assert facts("import tokenizers") == found
+
+
+def test_weighmaster_itself_is_for_the_audit_trail(facts):
+    found = facts()
+    assert found["python.weighmaster.version"][0] == "instance"
+    assert found["python.weighmaster.record"][0] == "instance"
