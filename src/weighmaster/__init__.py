@@ -25,38 +25,38 @@ from weighmaster.errors import *  # noqa: F403  # the error tree is public whole
 
 __version__ = "0.1.0"
 
-_NAMES = (
-    "Admission",
-    "Coverage",
-    "Diff",
-    "Gate",
-    "Manifest",
-    "Opened",
-    "PrivateKey",
-    "ProbeSet",
-    "ProductRule",
-    "PublicKey",
-    "Recheck",
-    "RoleThreshold",
-    "Row",
-    "SealedManifest",
-    "Statement",
-    "Table",
-    "Trust",
-    "TrustedKey",
-    "Verdict",
-    "compare",
-    "load_private",
-    "load_public",
-    "open_model",
-    "parse_trust",
-    "read_manifest",
-    "read_unsigned",
-    "self_test",
-    "sign",
-    "weigh",
-    "weigh_files",
-)
+_NAMES = {
+    "Admission": "weighmaster.flows.admission",
+    "Coverage": "weighmaster.core.statement",
+    "Diff": "weighmaster.core.compare",
+    "Gate": "weighmaster.flows.admit",
+    "Manifest": "weighmaster.flows.artefact",
+    "Opened": "weighmaster.capture.open_model",
+    "PrivateKey": "weighmaster.seal.keys",
+    "ProbeSet": "weighmaster.capture.probe_set",
+    "ProductRule": "weighmaster.seal.trust",
+    "PublicKey": "weighmaster.seal.keys",
+    "Recheck": "weighmaster.flows.admission",
+    "RoleThreshold": "weighmaster.seal.trust",
+    "Row": "weighmaster.core.manifest",
+    "SealedManifest": "weighmaster.flows.artefact",
+    "Statement": "weighmaster.core.statement",
+    "Table": "weighmaster.core.manifest",
+    "Trust": "weighmaster.seal.trust",
+    "TrustedKey": "weighmaster.seal.trust",
+    "Verdict": "weighmaster.flows.admission",
+    "compare": "weighmaster.core.compare",
+    "load_private": "weighmaster.seal.keys",
+    "load_public": "weighmaster.seal.keys",
+    "open_model": "weighmaster.capture.open_model",
+    "parse_trust": "weighmaster.seal.trust",
+    "read_manifest": "weighmaster.flows.artefact",
+    "read_unsigned": "weighmaster.flows.approve",
+    "self_test": "weighmaster.flows.selftest",
+    "sign": "weighmaster.flows.approve",
+    "weigh": "weighmaster.flows.weigh",
+    "weigh_files": "weighmaster.flows.weigh",
+}
 
 __all__ = sorted((*_NAMES, *_errors.__all__))  # noqa: PLE0605  # checked against api.__all__ by a test
 
@@ -65,9 +65,9 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Fetch a public name from `weighmaster.api` on first use."""
+    """Import the module of a public name on first use."""
     if name in _NAMES:
-        value = getattr(import_module("weighmaster.api"), name)
+        value = getattr(import_module(_NAMES[name]), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'weighmaster' has no attribute {name!r}")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -18,9 +19,7 @@ MAX_DOCUMENT: Final = 1 << 30
 """Bytes: no document of ours is larger; a larger file is refused before it is read."""
 
 
-def write_atomically(
-    path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644, replace: bool = True
-) -> None:
+def write_atomically(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644, replace: bool = True) -> None:
     """Write `data` to `path` so that a reader, a crash or a full disk never sees a part of it.
 
     Args:
@@ -74,8 +73,7 @@ def read_whole(path: Path, *, limit: int = MAX_DOCUMENT) -> bytes:
         StorageError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
+        data = _read_regular(path, limit + 1)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     except OSError as error:
@@ -83,3 +81,15 @@ def read_whole(path: Path, *, limit: int = MAX_DOCUMENT) -> bytes:
     if len(data) > limit:
         raise MalformedArtefact(str(path), "", expected=f"at most {limit} bytes", found="more")
     return data
+
+
+def _read_regular(path: Path, count: int) -> bytes:
+    # Not blocking, so that a named pipe in the place of a file is refused and not waited for.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise UsageError(f"{path}: is no regular file")
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            return file.read(count)
+    finally:
+        os.close(fd)

@@ -110,14 +110,16 @@ def _count(  # one value out of many parts, in one place
     extents = {v.extent: v for v in views if v.extent and v.nbytes}
     idle = [v for e, v in extents.items() if not consumed.overlap(e)]
     pieces = list(consumed.extents())
+    distinct = {c.extent for c in trace.consumed.values()}
     return Coverage(
-        consumed=len({c.extent for c in trace.consumed.values()}),
+        consumed=len(distinct),
         consumed_bytes=consumed.total(),
         consumed_hashed_bytes=sum(min(held.overlap(e) + gaps.overlap(e), e.nbytes) for e in pieces),
         hashed=len(extents),
         hashed_bytes=sum(v.nbytes for v in extents.values()),
         unconsumed=len(idle),
         unconsumed_bytes=sum(v.nbytes for v in idle),
+        naive=sum(1 for e in distinct if naive.overlap(e)),
         naive_bytes=sum(naive.overlap(e) for e in pieces),
         empty=sum(1 for v in views if v.nbytes == 0),
         literals=len(trace.literals),

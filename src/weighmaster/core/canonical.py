@@ -23,13 +23,16 @@ def dumps(value: object) -> bytes:
     """Return the RFC 8785 form of `value`, UTF-8, without a trailing newline.
 
     Raises:
-        ValueError: a float, an unsafe integer, a non-string key, a lone surrogate, or another type is in it.
+        ValueError: a float, an unsafe integer, a non-string key, a lone surrogate, or another type is in it, or it is
+            nested deeper than `loads` reads.
     """
-    text = json.dumps(_ordered(value, "$"), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(_ordered(value, "$", 0), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8")
 
 
-def _ordered(value: object, path: str) -> object:
+def _ordered(value: object, path: str, depth: int) -> object:
+    if depth > MAX_DEPTH:
+        raise ValueError(f"nesting deeper than {MAX_DEPTH}")
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, int):
@@ -37,12 +40,12 @@ def _ordered(value: object, path: str) -> object:
             raise ValueError(f"{path}: integer {value} is beyond 2^53 - 1; write it as a string")
         return value
     if isinstance(value, (list, tuple)):
-        return [_ordered(item, f"{path}[{i}]") for i, item in enumerate(value)]
+        return [_ordered(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value)]
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
             raise ValueError(f"{path}: object keys must be strings")
         # RFC 8785, 3.2.3: keys are ordered by their UTF-16 code units.
-        return {key: _ordered(value[key], f"{path}.{key}") for key in sorted(value, key=_utf16)}
+        return {key: _ordered(value[key], f"{path}.{key}", depth + 1) for key in sorted(value, key=_utf16)}
     raise ValueError(f"{path}: {type(value).__name__} has no canonical form")
 
 
@@ -72,7 +75,8 @@ def loads(data: bytes, file: str) -> Any:  # JSON is dynamically typed; `fields`
             parse_int=strict.integer,
         )
     except json.JSONDecodeError as error:
-        raise MalformedArtefact(file, f"byte {error.pos}", expected="one JSON value", found=error.msg) from None
+        at = len(text[: error.pos].encode("utf-8"))
+        raise MalformedArtefact(file, f"byte {at}", expected="one JSON value", found=error.msg) from None
     except RecursionError:
         raise MalformedArtefact(file, "", expected=f"nesting up to {MAX_DEPTH}", found="deeper nesting") from None
     _check_tree(value, file)

@@ -59,9 +59,7 @@ class Diff:
             moved = f"; its bytes are those of {came[row.name]!r}" if row.name in came else ""
             out.append(TensorSetFault(row.name, f"is not in the validated table{moved}", found=_form(row)))
         out += [
-            TensorSetFault(
-                c.validated.name, _changed_keys(c), expected=_form(c.validated), found=_form(c.found)
-            )
+            TensorSetFault(c.validated.name, _changed_keys(c), expected=_form(c.validated), found=_form(c.found))
             for c in self.reshaped
         ]
         return tuple(out)
@@ -87,7 +85,7 @@ class Diff:
         return tuple(out)
 
     def require_same(self) -> None:
-        """Raise the first of all differences as an exception group if there is any.
+        """Raise all differences as one exception group if there is any.
 
         Raises:
             ExceptionGroup: of `TensorSetFault` and `TensorFault`, one per tensor.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The closed list of element types: name to bytes per element. Names are those of torch without the ``torch.`` prefix."""
+"""The closed list of element types: name to bytes per element. Names are torch's without the ``torch.`` prefix."""
 
 from __future__ import annotations
 

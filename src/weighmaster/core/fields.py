@@ -163,7 +163,7 @@ class Fields:
             MalformedArtefact: an unknown key is left.
         """
         if self._left:
-            key = sorted(self._left)[0]
+            key = min(self._left)
             raise self.fault(key, "only the keys of the specification", "an unknown key")
 
 

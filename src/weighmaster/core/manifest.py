@@ -9,16 +9,28 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Final, get_args
 
 from weighmaster.core import merkle
-from weighmaster.core.canonical import loads_canonical
+from weighmaster.core.canonical import MAX_SAFE_INTEGER, loads_canonical
 from weighmaster.core.dtype import DTYPES
 from weighmaster.core.fields import Fields
-from weighmaster.core.tensor import LEAF, TensorView, ViewKind, canonical_stride, row_major
+from weighmaster.core.tensor import LEAF, TensorView, ViewKind, canonical_stride, fills_extent, row_major
 from weighmaster.errors import MalformedArtefact
 
-__all__ = ["LAYOUTS", "ROLES", "STAGES", "Row", "Table", "alias_map", "leaves_of", "name_key", "parse_table", "split_leaves"]
+__all__ = [
+    "LAYOUTS",
+    "ROLES",
+    "STAGES",
+    "Row",
+    "Table",
+    "alias_map",
+    "leaves_of",
+    "name_key",
+    "parse_table",
+    "split_leaves",
+]
 
 STAGES: Final = ("S0", "S1", "S2", "S3", "S4")
 LAYOUTS: Final = ("canonical", "materialized-v1", "resolved-v1", "strided")
@@ -54,7 +66,13 @@ class Row:
     fsverity64k: str
 
     def line(self) -> bytes:
-        """Return the RFC 8785 line, without LF."""
+        """Return the RFC 8785 line, without LF.
+
+        Raises:
+            ValueError: a size beyond 2^53 - 1, which no reader takes, or a lone surrogate in a name.
+        """
+        if max((self.nbytes, *self.shape, *self.stride)) > MAX_SAFE_INTEGER:
+            raise ValueError(f"{self.name}: a size beyond 2^53 - 1: {self.nbytes} bytes, shape {self.shape}")
         # Keys stand in canonical order and all values are strings, integers or null: the standard encoder's form is
         # the canonical one (a test holds it against the rfc8785 package).
         return json.dumps(
@@ -108,7 +126,7 @@ class Table:
         if self.stage not in STAGES or self.view not in get_args(ViewKind):
             raise ValueError(f"no such table: stage {self.stage!r}, view {self.view!r}")
         names = [name_key(row.name) for row in self.rows]
-        if any(a >= b for a, b in zip(names, names[1:], strict=False)):
+        if any(a >= b for a, b in pairwise(names)):
             raise ValueError("rows are not in strictly ascending order of their names' UTF-8 bytes")
 
     def lines(self) -> Iterator[bytes]:
@@ -155,8 +173,8 @@ def parse_table(data: bytes, *, stage: str, view: ViewKind, file: str) -> Table:
     """Parse a table file, strictly.
 
     Raises:
-        MalformedArtefact: a line is not canonical, a field is wrong, rows are unsorted or repeated, the last line has no
-            LF, an alias does not lead to an equal primary, or nbytes does not follow from shape and dtype.
+        MalformedArtefact: a line is not canonical, a field is wrong, rows are unsorted or repeated, the last line has
+            no LF, an alias does not lead to an equal primary, or nbytes does not follow from shape and dtype.
     """
     if data and not data.endswith(b"\n"):
         raise MalformedArtefact(file, "", expected="a line feed after the last row", found="none")
@@ -205,8 +223,16 @@ def _check_row(row: Row, fields: Fields, view: ViewKind) -> None:
         nbytes *= size
     if nbytes != row.nbytes:
         raise fields.fault("nbytes", f"{nbytes}, from shape and dtype", str(row.nbytes))
-    if view == "logical" and (row.layout != "canonical" or row.alias is not None or row.stride != row_major(row.shape)):
-        raise fields.fault("layout", "canonical, row-major and no alias in a logical table", row.layout)
+    if row.layout == "strided" and not fills_extent(row.shape, row.stride):
+        raise fields.fault("stride", "a permutation without gaps or overlaps", str(list(row.stride)))
+    if row.layout != "strided" and row.stride != row_major(row.shape):
+        raise fields.fault("stride", f"row-major in layout {row.layout}", str(list(row.stride)))
+    if view == "kernel" and row.layout == "canonical":
+        raise fields.fault("layout", "a layout of the view kernel", repr(row.layout))
+    if view == "logical" and (row.layout != "canonical" or row.alias is not None):
+        raise fields.fault(
+            "layout", "'canonical', and no alias, in a logical table", f"{row.layout!r}, alias {row.alias!r}"
+        )
 
 
 def _check_aliases(table: Table, file: str) -> None:

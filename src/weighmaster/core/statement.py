@@ -13,7 +13,7 @@ from weighmaster.core.dtype import DTYPES
 from weighmaster.core.fields import Fields
 from weighmaster.core.manifest import STAGES, Table
 from weighmaster.core.source import ROLES as SOURCE_ROLES
-from weighmaster.core.source import Source
+from weighmaster.core.source import Source, path_problem
 from weighmaster.core.tensor import ViewKind
 from weighmaster.errors import MalformedArtefact
 
@@ -100,7 +100,8 @@ class Coverage:
         hashed_bytes: their bytes.
         unconsumed: primary rows that no operator of the probe run read (unexercised, though digested).
         unconsumed_bytes: their bytes.
-        naive_bytes: the part of the consumed bytes that ``named_parameters`` and ``named_buffers`` show.
+        naive: consumed tensors that ``named_parameters`` and ``named_buffers`` show, wholly or in part.
+        naive_bytes: their part of the consumed bytes.
         empty: rows of zero elements; they are recorded and count as nothing.
         literals: tensors written as literals in code; their values are in the structure.
         excluded: exclusions; their bytes are NOT verified.
@@ -113,6 +114,7 @@ class Coverage:
     hashed_bytes: int
     unconsumed: int
     unconsumed_bytes: int
+    naive: int
     naive_bytes: int
     empty: int
     literals: int
@@ -195,7 +197,8 @@ class Statement:
         """Refuse what is no statement.
 
         Raises:
-            ValueError: the gate table is not among the tables, a table stands twice, or a text is wrong.
+            ValueError: the gate table is not among the tables, a table stands twice, a text is wrong, or a gate table of
+                a live model stands without what its admission compares.
         """
         kinds = [(t.stage, t.view) for t in self.tables]
         if len(set(kinds)) != len(kinds):
@@ -206,6 +209,8 @@ class Statement:
             raise ValueError(f"reaction: expected halt, drain or fallback:<root>, found {self.reaction!r}")
         if not self.product or not self.version or self.serial < 0:
             raise ValueError("product and version must not be empty, and serial not negative")
+        if self.gate_stage != "S0" and None in (self.probe_set, self.coverage, self.structure, self.environment):
+            raise ValueError("a live gate table stands with probeSet, coverage, structure and environment")
 
     @property
     def gate_table(self) -> TableEntry:
@@ -279,6 +284,7 @@ def _coverage_json(coverage: Coverage | None) -> dict[str, object] | None:
         "hashedBytes": str(coverage.hashed_bytes),
         "unconsumed": coverage.unconsumed,
         "unconsumedBytes": str(coverage.unconsumed_bytes),
+        "naive": coverage.naive,
         "naiveBytes": str(coverage.naive_bytes),
         "empty": coverage.empty,
         "literals": coverage.literals,
@@ -412,6 +418,7 @@ def _read_coverage(fields: Fields) -> Coverage:
         hashed_bytes=fields.decimal("hashedBytes"),
         unconsumed=fields.integer("unconsumed"),
         unconsumed_bytes=fields.decimal("unconsumedBytes"),
+        naive=fields.integer("naive"),
         naive_bytes=fields.decimal("naiveBytes"),
         empty=fields.integer("empty"),
         literals=fields.integer("literals"),
@@ -439,8 +446,11 @@ def _read_environment(fields: Fields) -> EnvironmentRef:
 
 
 def _read_source(fields: Fields) -> Source:
+    path = fields.text("path")
+    if problem := path_problem(path):
+        raise fields.fault("path", "a relative path", problem)
     return Source(
-        path=fields.text("path"),
+        path=path,
         role=fields.text("role", choices=SOURCE_ROLES),
         nbytes=fields.decimal("bytes"),
         sha256=fields.digest("sha256"),

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""structure v1: what makes identical bytes another model - classes, code, scalars, hooks, switches - as sorted facts."""
+"""structure v1: what makes identical bytes another model - classes, code, scalars, hooks - as sorted facts."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Final
 
 from weighmaster.core.canonical import dumps, loads_canonical
@@ -51,7 +52,7 @@ class Structure:
             ValueError: not strictly ascending by (path, kind).
         """
         keys = [(f.path.encode("utf-8"), f.kind) for f in self.facts]
-        for before, after in zip(keys, keys[1:], strict=False):
+        for before, after in pairwise(keys):
             if before >= after:
                 raise ValueError(f"structure facts are not strictly ascending at {after[0].decode()!r} {after[1]}")
 
@@ -93,19 +94,41 @@ def parse_structure(data: bytes, file: str) -> Structure:
 
 
 def structure_faults(validated: Structure, found: Structure) -> tuple[StructureFault, ...]:
-    """Return one fault per fact that is missing, extra or different (step 7)."""
+    """Return one fault per fact that is missing, extra or different (step 7).
+
+    Facts below a path that is wholly new or wholly gone are counted in the fault of that path.
+    """
     before = {(f.path, f.kind): f.value for f in validated.facts}
     after = {(f.path, f.kind): f.value for f in found.facts}
-    out = []
-    for path, kind in sorted(before.keys() | after.keys()):
-        expected, actual = before.get((path, kind)), after.get((path, kind))
-        if expected == actual:
-            continue
-        if expected is None:
-            detail = f"{kind} that the signed structure does not have"
-        elif actual is None:
-            detail = f"{kind} of the signed structure is gone"
+    differing = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+    old, new = {path for path, _ in before}, {path for path, _ in after}
+    gone, came = old - new, new - old
+    below: dict[str, int] = {}
+    shown = []
+    for path, kind in differing:
+        top = _topmost(path, gone if path in gone else came if path in came else set())
+        if top is None or top == path:
+            shown.append((path, kind))
         else:
-            detail = f"{kind} differs"
-        out.append(StructureFault(path or "(model)", detail, expected=expected, found=actual))
-    return tuple(out)
+            below[top] = below.get(top, 0) + 1
+    return tuple(_fault(path, kind, before.get((path, kind)), after.get((path, kind)), below) for path, kind in shown)
+
+
+def _topmost(path: str, paths: set[str]) -> str | None:
+    """Return the shortest of `paths` that `path` lies at or below."""
+    for at, character in enumerate(path):
+        if character in ".#@[<:" and path[:at] in paths:
+            return path[:at]
+    return path if path in paths else None
+
+
+def _fault(path: str, kind: str, expected: str | None, found: str | None, below: dict[str, int]) -> StructureFault:
+    if expected is None:
+        detail = f"{kind} that the signed structure does not have"
+    elif found is None:
+        detail = f"{kind} of the signed structure is gone"
+    else:
+        detail = f"{kind} differs"
+    if below.get(path):
+        detail += f" (and {below[path]} facts below it)"
+    return StructureFault(path or "(model)", detail, expected=expected, found=found)

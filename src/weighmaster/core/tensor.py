@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["LEAF", "Extent", "ReadRange", "TensorView", "ViewKind", "canonical_stride", "row_major"]
+__all__ = ["LEAF", "Extent", "ReadRange", "TensorView", "ViewKind", "canonical_stride", "fills_extent", "row_major"]
 
 LEAF: Final = 65_536
 """Bytes per leaf of the fs-verity tree (tensor-digest v1)."""
@@ -80,3 +80,15 @@ def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
 def canonical_stride(shape: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, ...]:
     """Return `stride` with dimensions of size <= 1 written as row-major would have them (they are never stepped)."""
     return tuple(r if size <= 1 else s for size, s, r in zip(shape, stride, row_major(shape), strict=True))
+
+
+def fills_extent(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
+    """Tell whether the elements lie without gap or overlap, in any order of dimensions; `stride` is canonical."""
+    if 0 in shape:
+        return stride == row_major(shape)
+    step = 1
+    for distance, size in sorted((s, n) for n, s in zip(shape, stride, strict=True) if n > 1):
+        if distance != step:
+            return False
+        step *= size
+    return True

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reference engine: the standard library's SHA-256, threads across tensors and across ranges of large tensors.
 
-hashlib releases the interpreter lock for inputs above 2,047 bytes, so threads scale; where Python is built on an OpenSSL
-FIPS provider this is the FIPS path. Byte buffers stay within `_PIECE` per thread.
+hashlib releases the interpreter lock for inputs above 2,047 bytes, so threads scale; where Python is built on an
+OpenSSL FIPS provider this is the FIPS path. Byte buffers stay within `_PIECE` per thread.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final
 from weighmaster.core.digest import TensorDigest, leaf_digest, root_of_leaves, small_digests
 from weighmaster.core.tensor import LEAF, TensorView
 from weighmaster.engines.port import Progress, Wanted
+from weighmaster.errors import StorageError
 
 __all__ = ["HashlibEngine"]
 
@@ -26,7 +27,7 @@ _RANGE: Final = 8 << 20
 """Bytes of a large tensor that one task digests."""
 
 _BATCH: Final = 4 << 20
-"""Bytes of small tensors that one task digests (counted with padding), so that tasks are not smaller than their cost."""
+"""Bytes of small tensors that one task digests (counted with padding): smaller tasks would cost more than they do."""
 
 
 class HashlibEngine:
@@ -133,7 +134,7 @@ def _whole(view: TensorView, wanted: Wanted, report: Progress) -> TensorDigest:
     if view.nbytes == 0:
         return TensorDigest(sha256=hashlib.sha256().hexdigest(), fsverity64k=root_of_leaves(b"", 0).hex(), leaves=b"")
     if view.nbytes <= LEAF:
-        data = view.read(0, view.nbytes)
+        data = _read(view, 0, view.nbytes)
         report(view.nbytes)
         if wanted == "gate":
             return TensorDigest(sha256=hashlib.sha256(data).hexdigest(), fsverity64k="", leaves=b"")
@@ -162,7 +163,15 @@ def _leaf_range(view: TensorView, start: int, stop: int, report: Progress) -> by
 
 def _pieces(view: TensorView, start: int, stop: int) -> Iterator[memoryview]:
     for at in range(start, stop, _PIECE):
-        yield view.read(at, min(at + _PIECE, stop))
+        yield _read(view, at, min(at + _PIECE, stop))
+
+
+def _read(view: TensorView, start: int, stop: int) -> memoryview:
+    """Read a range, and refuse a reader that gives less or more: a short read is not data."""
+    data = view.read(start, stop)
+    if data.nbytes != stop - start:
+        raise StorageError(f"{view.name}: bytes {start} to {stop} asked for, {data.nbytes} read")
+    return data
 
 
 def _silent(_nbytes: int) -> None:

@@ -28,7 +28,11 @@ class DigestEngine(Protocol):
     def digest(
         self, views: Sequence[TensorView], *, wanted: Wanted = "both", progress: Progress | None = None
     ) -> tuple[TensorDigest, ...]:
-        """Return the digests of `views`, in their order. Reads only; raises what the views' readers raise."""
+        """Return the digests of `views`, in their order. Reads only.
+
+        Raises:
+            StorageError: a reader gave less or more bytes than it was asked for; otherwise what the readers raise.
+        """
 
     def leaves(self, view: TensorView, first: int, count: int) -> bytes:
         """Return the digests of leaves [first, first + count) of `view`, 32 bytes each."""

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from weighmaster.core.environment import MAX_VALUE, Fact, Scope
 
-__all__ = ["NAMED", "NUMERIC_PREFIXES", "PLACES", "scope_of", "variable_facts"]
+__all__ = ["EXEMPT", "NAMED", "NUMERIC_PREFIXES", "scope_of", "variable_facts"]
 
 NAMED: Final = (
     "ATEN_CPU_CAPABILITY",
@@ -68,7 +68,7 @@ NUMERIC_PREFIXES: Final = (
 )
 """A variable that begins so is a class fact, known or not: the next release of a library may read it."""
 
-PLACES: Final = frozenset(
+EXEMPT: Final = frozenset(
     (
         "CUDA_CACHE_PATH",
         "CUDA_HOME",
@@ -77,6 +77,8 @@ PLACES: Final = frozenset(
         "CUDA_VISIBLE_DEVICES",
         "FLASHINFER_WORKSPACE_BASE",
         "HIP_VISIBLE_DEVICES",
+        "KMP_DUPLICATE_LIB_OK",
+        "KMP_INIT_AT_FORK",
         "NCCL_DEBUG",
         "NCCL_DEBUG_FILE",
         "NCCL_SOCKET_IFNAME",
@@ -96,7 +98,10 @@ PLACES: Final = frozenset(
         "VLLM_PORT",
     )
 )
-"""Exceptions to the beginnings: places, ports, logs, devices by index, secrets. No kernel computes by them."""
+"""Exceptions to the beginnings: places, ports, logs, devices by index, secrets. No kernel computes by them.
+
+The two of KMP_ are set by importing scikit-learn. A second OpenMP runtime, which one permits, is a library fact.
+"""
 
 _SERVICE_LINK: Final = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_.*)?)?)")
 """Variables that Kubernetes derives from the names of services; a service named ``vllm`` is enough."""
@@ -114,7 +119,7 @@ def scope_of(name: str) -> Scope | None:
     """Return the scope of a variable by its name, or None where it is not recorded."""
     if name in NAMED:
         return "class"
-    if name in PLACES or name in _INSTANCE_NAMES or name.startswith(_INSTANCE_PREFIXES):
+    if name in EXEMPT or name in _INSTANCE_NAMES or name.startswith(_INSTANCE_PREFIXES):
         return "instance"
     if not name.startswith(NUMERIC_PREFIXES):
         return None

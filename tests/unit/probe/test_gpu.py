@@ -16,11 +16,11 @@ class NVMLError(Exception):
     pass
 
 
-class NVMLError_NotSupported(NVMLError):  # noqa: N801, N818  # the names of pynvml
+class NVMLError_NotSupported(NVMLError):  # noqa: N801  # the names of pynvml
     pass
 
 
-class NVMLError_DriverNotLoaded(NVMLError):  # noqa: N801, N818
+class NVMLError_DriverNotLoaded(NVMLError):  # noqa: N801
     pass
 
 

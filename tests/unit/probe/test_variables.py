@@ -31,6 +31,8 @@ def facts(now, start=None):
         ("VLLM_PORT_8000_TCP_ADDR", "instance"),
         ("TRITON_SERVICE_HOST", "instance"),
         ("CUDA_VISIBLE_DEVICES", "instance"),
+        ("KMP_INIT_AT_FORK", "instance"),
+        ("KMP_AFFINITY", "class"),
         ("HF_TOKEN", "instance"),
         ("LD_LIBRARY_PATH", "instance"),
         ("MALLOC_ARENA_MAX", "instance"),
