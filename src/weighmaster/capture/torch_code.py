@@ -9,6 +9,10 @@ import types
 from collections.abc import Iterator
 from typing import Final
 
+import torch
+
+from weighmaster.capture.torch_plain import plain_text
+
 __all__ = ["class_functions", "code_digest", "function_table", "qualified_name"]
 
 _MAX_FUNCTIONS: Final = 20_000
@@ -17,6 +21,10 @@ _MAX_FUNCTIONS: Final = 20_000
 _NOT_FOLLOWED: Final = ("torch", "builtins", "typing", "functools", "contextlib", "logging", "warnings", "weighmaster")
 """Packages whose functions are digested where a model names them, and not followed further: their files are in the
 environment by digest."""
+
+_FOLLOWED: Final = ("torch.nn.functional", "torch.nn.modules")
+"""Parts of those packages that are followed all the same: layers call functions through module globals, which a patch
+in memory replaces without touching a file."""
 
 
 def qualified_name(thing: object) -> str:
@@ -85,14 +93,19 @@ def _functions_in(value: object) -> Iterator[types.FunctionType]:
 
 def _globals_named(function: types.FunctionType) -> Iterator[types.FunctionType]:
     """Yield the functions that a function reaches through its globals and cells, and through modules it names."""
-    names = set(_all_names(function.__code__))
-    for name in sorted(names):
-        value = function.__globals__.get(name)
-        if isinstance(value, types.ModuleType):
-            for attribute in sorted(names):
-                yield from _functions_in(vars(value).get(attribute))
-        else:
-            yield from _functions_in(value)
+    names = sorted(set(_all_names(function.__code__)))
+    spaces, seen = [function.__globals__], set[int]()
+    while spaces:
+        space = spaces.pop()
+        for name in names:
+            value = space.get(name)
+            if isinstance(value, type) and issubclass(value, torch.autograd.Function):
+                yield from class_functions(value)
+            elif not isinstance(value, types.ModuleType):
+                yield from _functions_in(value)
+            elif id(value) not in seen:  # such as torch.nn.functional.softmax, module by module
+                seen.add(id(value))
+                spaces.append(vars(value))
     for cell in function.__closure__ or ():
         try:
             yield from _functions_in(cell.cell_contents)
@@ -105,6 +118,19 @@ def _all_names(code: types.CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _all_names(constant)
+
+
+def _is_followed(module: str) -> bool:
+    return module.split(".", 1)[0] not in _NOT_FOLLOWED or module.startswith(_FOLLOWED)
+
+
+def _function_digest(function: types.FunctionType) -> str:
+    """Return the digest of a function's code and, where it has any, of its plain default values."""
+    defaults = plain_text((function.__defaults__, function.__kwdefaults__))
+    code = code_digest(function.__code__)
+    if not (function.__defaults__ or function.__kwdefaults__) or defaults is None:
+        return code
+    return hashlib.sha256(f"{code} {defaults}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def function_table(start: Iterator[types.FunctionType]) -> dict[str, str]:
@@ -125,8 +151,8 @@ def function_table(start: Iterator[types.FunctionType]) -> dict[str, str]:
         seen.add(id(function))
         if len(seen) > _MAX_FUNCTIONS:
             raise RuntimeError(f"more than {_MAX_FUNCTIONS} functions reachable from one model")
-        found.setdefault(qualified_name(function), set()).add(code_digest(function.__code__))
-        if str(function.__module__).split(".", 1)[0] not in _NOT_FOLLOWED:
+        found.setdefault(qualified_name(function), set()).add(_function_digest(function))
+        if _is_followed(str(function.__module__)):
             stack.extend(_globals_named(function))
     return {
         name: next(iter(digests)) if len(digests) == 1 else hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()

@@ -12,7 +12,7 @@ import torch
 from weighmaster.capture import torch_storage
 from weighmaster.capture.port import MappedPolicy, Snapshot, Traced
 from weighmaster.capture.probe_set import ProbeSet, output_tensors
-from weighmaster.capture.torch_coverage import coverage_of, naive_extents
+from weighmaster.capture.torch_coverage import Intervals, coverage_of, naive_extents
 from weighmaster.capture.torch_plain import long_value
 from weighmaster.capture.torch_storage import mapped_ranges, memory_extent, tensor_view
 from weighmaster.capture.torch_trace import Trace, value_digest
@@ -60,7 +60,8 @@ class TorchModel:
             UsageError: `model` is no module.
         """
         if not isinstance(model, torch.nn.Module):
-            raise UsageError(f"expected a torch.nn.Module, found {type(model).__module__}.{type(model).__qualname__}")
+            hint = "; weigh the module that runs: program.module()" if type(model).__name__ == "ExportedProgram" else ""
+            raise UsageError(f"expected a torch.nn.Module, found {type(model).__module__}.{type(model).__qualname__}{hint}")
         self.model = model
         self.extra = dict(extra or {})
         self.materialize = frozenset(materialize)
@@ -121,9 +122,10 @@ class TorchModel:
             empty = Trace(paths, ())
             coverage, _ = coverage_of(empty, snapshot.views, snapshot.excluded, self.reasons, self._gappy, naive)
             return Traced(method="not traceable", coverage=coverage, facts=(), faults=())
-        first, seen = self._traced_run(probe, paths, frozenset())
+        named = Intervals(v.extent for v in (*snapshot.views, *snapshot.excluded) if v.extent)
+        first, seen = self._traced_run(probe, paths, named)
         plain = [value_digest(t) for t in self.run(probe)]
-        second, again = self._traced_run(probe, paths, first.survivors())
+        second, again = self._traced_run(probe, paths, named, first.survivors())
         faults = [*_disagreements(first, second)]
         coverage, unnamed = coverage_of(
             second, snapshot.views, snapshot.excluded, self.reasons, self._gappy, naive
@@ -137,7 +139,11 @@ class TorchModel:
         )
 
     def _traced_run(
-        self, probe: ProbeSet, paths: dict[int, str], survivors: frozenset[int]
+        self,
+        probe: ProbeSet,
+        paths: dict[int, str],
+        named: Intervals,
+        survivors: frozenset[int] = frozenset(),
     ) -> tuple[Trace, list[str]]:
         inputs = probe.inputs(self.device)
         moved = ProbeSet(
@@ -146,9 +152,12 @@ class TorchModel:
             calls=probe.calls,
             tensors=tuple((n, t) for (n, _), t in zip(probe.tensors, inputs, strict=True)),
         )
-        with torch.no_grad(), Trace(paths, inputs, survivors) as trace:
+        with torch.no_grad(), Trace(paths, inputs, survivors, lambda e: named.overlap(e) == e.nbytes) as trace:
             outputs = moved.run(self.model)
-        return trace, [value_digest(t) for t in output_tensors(outputs)]
+        digests = [value_digest(t) for t in output_tensors(outputs)]
+        del outputs
+        trace.settle()
+        return trace, digests
 
     # -- mapped files -------------------------------------------------------------------------------------------------
 

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import bisect
 import ctypes
 import mmap
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -183,20 +184,21 @@ def file_mappings() -> tuple[FileMapping, ...]:
     return tuple(out)
 
 
-def mapped_ranges(extents: Iterator[Extent]) -> tuple[tuple[Extent, FileMapping], ...]:
+def mapped_ranges(extents: Iterable[Extent]) -> tuple[tuple[Extent, FileMapping], ...]:
     """Return the extents in host memory that touch a file-backed range, each with its first such range."""
     mappings = file_mappings()
+    stops = [m.stop for m in mappings]
     out = []
     for extent in extents:
         if extent.device != "cpu" or not extent.nbytes:
             continue
-        hit = next((m for m in mappings if m.start < extent.stop and extent.address < m.stop), None)
-        if hit:
-            out.append((extent, hit))
+        at = bisect.bisect_right(stops, extent.address)  # the first mapping that ends after the first byte
+        if at < len(mappings) and mappings[at].start < extent.stop:
+            out.append((extent, mappings[at]))
     return tuple(out)
 
 
-def make_private(extents: Iterator[Extent]) -> int:
+def make_private(extents: Iterable[Extent]) -> int:
     """Replace the file-backed pages under `extents` by private anonymous ones with the same bytes; return their bytes.
 
     Addresses do not change, so every tensor, view and alias over the range keeps working, and an edit of the file no
@@ -213,12 +215,15 @@ def make_private(extents: Iterator[Extent]) -> int:
     return done
 
 
-def _page_ranges(extents: Iterator[Extent]) -> list[tuple[int, int, bool]]:
+def _page_ranges(extents: Iterable[Extent]) -> list[tuple[int, int, bool]]:
     """Return whole pages, clipped to their mapping, merged where they touch."""
     page = mmap.PAGESIZE
     spans = set()
-    for extent, _ in mapped_ranges(extents):
-        for m in file_mappings():
+    mappings = file_mappings()
+    for extent, first in mapped_ranges(extents):
+        for m in mappings[mappings.index(first) :]:
+            if m.start >= extent.stop:
+                break
             low, high = max(m.start, extent.address // page * page), min(m.stop, -(-extent.stop // page) * page)
             if low < high:
                 spans.add((low, high, m.writable))

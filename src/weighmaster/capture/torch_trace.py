@@ -9,7 +9,7 @@ set does not reach.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -78,13 +78,18 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's clas
     """
 
     def __init__(
-        self, paths: dict[int, str], inputs: tuple[torch.Tensor, ...], survivors: frozenset[int] = frozenset()
+        self,
+        paths: dict[int, str],
+        inputs: tuple[torch.Tensor, ...],
+        survivors: frozenset[int] = frozenset(),
+        is_held: Callable[[Extent], bool] = lambda _extent: True,
     ) -> None:
         """Prepare a trace.
 
         Args:
             paths: id of each module to its path.
             inputs: the tensors of the probe set: reading them is no consumption.
+            is_held: tells whether named tensors hold an extent; what none holds is taken by value too (`settle`).
             survivors: storages that an earlier pass made and that outlived it (`survivors` of that trace): they are
                 state, whoever hands them out.
         """
@@ -97,6 +102,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's clas
         self._inputs = inputs  # held, so that their storages stay theirs
         self._given = {t.untyped_storage()._cdata for t in inputs if not unreadable(t)}
         self._earlier = survivors
+        self._is_held = is_held
+        self._passing: list[tuple[Any, tuple[object, ...], int]] = []
         self._made: dict[int, Any] = {}
         self._literal: dict[int, Any] = {}
         self._stack: list[str] = []
@@ -172,10 +179,40 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's clas
             operator=str(func),
             module=self._module,
         )
+        key = (extent, shape, stride)
         if extent.nbytes == 0:
             self.empty.append(entry)
-        else:
-            self.consumed.setdefault((extent, shape, stride), entry)
+        elif key not in self.consumed:
+            self.consumed[key] = entry
+            storage = tensor.untyped_storage()
+            if storage.resizable() and not self._is_held(extent):
+                self._passing.append((_weak(storage), key, len(self.literals)))
+                self._add_literal(tensor)
+
+    def settle(self) -> None:
+        """Tell literals from state, once the outputs of the run are dropped.
+
+        TorchScript makes its literals below the dispatcher. Memory without a name that is gone with the run was such a
+        one, and stands among the literals by value; what outlives the run is state, and stays consumed.
+        """
+        outlived = set()
+        for reference, key, index in self._passing:
+            if reference.expired():
+                del self.consumed[key]
+            else:
+                outlived.add(index)
+        self.literals = [lit for i, lit in enumerate(self.literals) if i not in outlived]
+        self._passing = []
+
+    def _add_literal(self, tensor: torch.Tensor) -> None:
+        self.literals.append(
+            Literal(
+                module=self._module,
+                dtype=dtype_name(tensor),
+                shape=tuple(tensor.shape),
+                sha256=value_digest(tensor),
+            )
+        )
 
     def _record_literals(self, operands: list[torch.Tensor]) -> None:
         """Take a fresh tensor by value; memory that belongs to somebody else (an array, a buffer) stays a read."""
@@ -186,14 +223,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's clas
             storage = tensor.untyped_storage()
             if storage.resizable():
                 self._literal[key] = _weak(storage)
-                self.literals.append(
-                    Literal(
-                        module=self._module,
-                        dtype=dtype_name(tensor),
-                        shape=tuple(tensor.shape),
-                        sha256=value_digest(tensor),
-                    )
-                )
+                self._add_literal(tensor)
 
     def _record_made(self, func: Any, result: Any, before: set[int | None]) -> None:
         for tensor in (t for a in tree_leaves(result) if isinstance(a, torch.Tensor) for t in _plain(a)):

@@ -23,7 +23,7 @@ from torch.nn.modules import module as torch_module
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from weighmaster.capture.torch_code import class_functions, code_digest, function_table, qualified_name
-from weighmaster.capture.torch_guard import GuardHook
+from weighmaster.capture.torch_guard import GUARDS
 from weighmaster.capture.torch_plain import is_opaque, long_value, plain_text
 from weighmaster.core.structure import StructureFact
 from weighmaster.errors import Fault, StageFault
@@ -162,8 +162,8 @@ class _Walker:
 
     # -- modules ------------------------------------------------------------------------------------------------------
 
-    def module(self, module: torch.nn.Module, path: str) -> None:
-        """Record a module: class, mode, tensors, hooks, plain state, then its children."""
+    def module(self, module: torch.nn.Module, path: str, *, fixed: bool = False) -> None:
+        """Record a module: class, mode (unless `fixed` by a graph above it), tensors, hooks, plain state, children."""
         if id(module) in self.done:
             self.fact(path, "class", f"the module at {self.done[id(module)]!r}")
             self._tied(module, path)
@@ -174,14 +174,16 @@ class _Walker:
         if isinstance(module, torch.jit.ScriptModule):
             self._scripted(module, path)
             return
-        self.fact(path, "training", str(module.training).lower())
-        if module.training:
+        # torch.export fixes the mode in the graph, leaves the flags as they were, and replaces eval() by an error.
+        fixed = fixed or (isinstance(module, torch.fx.GraphModule) and "eval" in vars(module))
+        self.fact(path, "training", "fixed in the graph" if fixed else str(module.training).lower())
+        if module.training and not fixed:
             self.training.append(path)
         self._tensors(module, path)
         self._state(module, path)
         for name, child in module._modules.items():
             if child is not None:
-                self.module(child, _join(path, name))
+                self.module(child, _join(path, name), fixed=fixed)
 
     def _tied(self, module: torch.nn.Module, path: str) -> None:
         """Name the tensors of a module that stands at a second path: ties are rows of their own."""
@@ -212,7 +214,7 @@ class _Walker:
 
     def _hooks(self, table: Mapping[object, object], path: str) -> None:
         """Record hooks by their order: their keys count all hooks of the process."""
-        hooks = [hook for hook in table.values() if type(hook) is not GuardHook]
+        hooks = [hook for hook in table.values() if type(hook) not in GUARDS]
         for i, hook in enumerate(hooks):
             self.fact(f"{path}[{i}]", "hook", qualified_name(hook))
             self.value(hook, f"{path}[{i}]", 0)
@@ -238,6 +240,8 @@ class _Walker:
         self.fact(path, "training", str(bool(module.training)).lower())
         for method in module._c._method_names():
             self._script_graph(module, module._c._get_method(method).graph, f"{path}<{method}>", path)
+        for i, constant in enumerate(_compiled_constants(module)):
+            self.tensor(constant, f"{path}<compiled:{i}>", "constant", 0)
         for name, child in module.named_children():
             self.module(child, _join(path, name))
 
@@ -453,6 +457,25 @@ def parts_of(tensor: torch.Tensor) -> tuple[list[tuple[str, torch.Tensor]], obje
         ]
         return inner, tuple(tensor.shape)
     return None
+
+
+def _compiled_constants(module: Any) -> list[torch.Tensor]:
+    """Return the constants that the executor of TorchScript folded into its plans, ordered by their values.
+
+    Plans are kept by input signature, in no stable order, so the value is what orders them.
+    """
+    plans: list[Any] = []
+    with contextlib.suppress(RuntimeError):  # no forward, or not executed yet: there is no plan
+        plans = list(module._c.get_debug_state().execution_plans.values())
+    declared = {t.data_ptr() for m in module._c._method_names() for t in _script_constants(module._c._get_method(m).graph)}
+    folded = {t.data_ptr(): t for plan in plans for t in _script_constants(plan.graph)}
+    constants = [t for address, t in folded.items() if address not in declared]
+    return sorted(constants, key=lambda t: (str(t.dtype), tuple(t.shape), _elements(t)))
+
+
+def _elements(tensor: torch.Tensor) -> bytes:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return bytes(flat.view(torch.uint8).numpy().tobytes())
 
 
 def _script_constants(graph: Any) -> Iterator[torch.Tensor]:

@@ -197,8 +197,8 @@ class Statement:
         """Refuse what is no statement.
 
         Raises:
-            ValueError: the gate table is not among the tables, a table stands twice, a text is wrong, or a gate table of
-                a live model stands without what its admission compares.
+            ValueError: the gate table is not among the tables, a table stands twice, a text is wrong, or the gate table
+                of a live model stands without what its admission compares.
         """
         kinds = [(t.stage, t.view) for t in self.tables]
         if len(set(kinds)) != len(kinds):
