@@ -39,11 +39,24 @@ _OPAQUE: Final = (
 """Kinds of objects of which only the class is recorded: they hold no tensors that a kernel reads through Python."""
 
 
+_WALKED: Final = (
+    list,
+    tuple,
+    dict,
+    set,
+    frozenset,
+    types.FunctionType,
+    types.MappingProxyType,
+    types.MethodType,
+)
+"""Kinds of builtin objects whose contents the walk follows."""
+
+
 def is_opaque(value: object) -> bool:
     """Tell whether only the class of `value` is recorded."""
     return isinstance(value, _OPAQUE) or (type(value).__module__ in ("builtins", "torch._C") and not hasattr(
         value, "__dict__"
-    ) and not isinstance(value, (list, tuple, dict, set, frozenset, types.FunctionType, types.MethodType)))
+    ) and not isinstance(value, _WALKED))
 
 
 def long_value(text: str) -> str:

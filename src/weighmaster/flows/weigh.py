@@ -20,7 +20,7 @@ from weighmaster.core.source import Source
 from weighmaster.core.statement import EXCLUSION_REASONS, EnvironmentRef, Method, Statement, TableEntry
 from weighmaster.engines.hashlib_engine import HashlibEngine
 from weighmaster.engines.port import DigestEngine, Progress
-from weighmaster.errors import Fault, NotWeighed, StageFault, UsageError
+from weighmaster.errors import EnvironmentFault, Fault, NotWeighed, StageFault, UsageError
 from weighmaster.flows.artefact import Manifest
 from weighmaster.flows.exclusions import role_faults
 from weighmaster.flows.selftest import require_self_test
@@ -86,6 +86,7 @@ def weigh(  # noqa: PLR0913  # each keyword is a field of the statement or of th
     steady = take_steady(live, probe, engine, wanted="both", progress=progress)
     _require_clean((*steady.faults, *_unknown_exclusions(live, steady)))
     environment = collect(torch_facts())
+    _require_clean(_unreadable_facts(environment))
     return _manifest(
         (s1, steady), live, probe, environment, sources, (product, version, serial), engine, mapped_method, validation, reaction
     )
@@ -123,6 +124,15 @@ def _training(snapshot: Snapshot) -> list[Fault]:
         StageFault(path or "(model)", "is in training mode; call eval() on the model", expected="evaluation mode")
         for path in snapshot.training
     ]
+
+
+def _unreadable_facts(environment: Environment) -> tuple[Fault, ...]:
+    """Return a fault per unreadable class fact: no gate could ever compare it, so nothing is signed over it."""
+    return tuple(
+        EnvironmentFault(fact.name, "cannot be read", expected="a value, or absence", found="unreadable")
+        for fact in environment.scoped("class")
+        if fact.status == "unreadable"
+    )
 
 
 def _require_clean(faults: tuple[Fault, ...]) -> None:
