@@ -22,6 +22,10 @@ _NOT_FOLLOWED: Final = ("torch", "builtins", "typing", "functools", "contextlib"
 """Packages whose functions are digested where a model names them, and not followed further: their files are in the
 environment by digest."""
 
+_BELOW: Final = ("torch.nn", "torch.nn.functional")
+"""Modules that are looked into where they are reached through another one (``torch.nn.functional.softmax``). Others are
+not: a module that is imported while the process runs would change the structure."""
+
 _FOLLOWED: Final = ("torch.nn.functional", "torch.nn.modules")
 """Parts of those packages that are followed all the same: layers call functions through module globals, which a patch
 in memory replaces without touching a file."""
@@ -103,7 +107,7 @@ def _globals_named(function: types.FunctionType) -> Iterator[types.FunctionType]
                 yield from class_functions(value)
             elif not isinstance(value, types.ModuleType):
                 yield from _functions_in(value)
-            elif id(value) not in seen:  # such as torch.nn.functional.softmax, module by module
+            elif id(value) not in seen and (space is function.__globals__ or value.__name__ in _BELOW):
                 seen.add(id(value))
                 spaces.append(vars(value))
     for cell in function.__closure__ or ():

@@ -80,14 +80,14 @@ def coverage_of(
         naive: what a naive script would see.
     """
     held = Intervals(v.extent for v in views if v.extent and v.layout == "strided")
-    left_out = Intervals(v.extent for v in excluded if v.extent)
+    named = Intervals(v.extent for v in (*views, *excluded) if v.extent and v.layout == "strided")
     consumed = Intervals(c.extent for c in trace.consumed.values())
     faults: list[Fault] = []
     gaps: list[Extent] = []
     for key, entry in trace.consumed.items():
         if key in gappy:
             gaps.append(entry.extent)
-        elif held.overlap(entry.extent) + left_out.overlap(entry.extent) < entry.extent.nbytes:
+        elif named.overlap(entry.extent) < entry.extent.nbytes:
             faults.append(_unnamed(entry))
     faults += [_vacuous(e) for e in trace.empty]
     faults += [

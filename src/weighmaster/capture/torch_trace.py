@@ -104,6 +104,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's clas
         self._earlier = survivors
         self._is_held = is_held
         self._passing: list[tuple[Any, tuple[object, ...], int]] = []
+        self._noted: set[tuple[int, tuple[object, ...]]] = set()
         self._made: dict[int, Any] = {}
         self._literal: dict[int, Any] = {}
         self._stack: list[str] = []
@@ -150,7 +151,10 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's clas
         keywords = kwargs or {}
         operands = [t for a in tree_leaves((args, keywords)) if isinstance(a, torch.Tensor) for t in _plain(a)]
         self._record_program(func, args, keywords)
-        before = {_storage(t) for t in operands}
+        # A storage given as such (set_ in torch.load, or by hand) was made by no operator either: what is read through
+        # the tensor that gets it is a read of foreign memory.
+        given = (a for a in tree_leaves((args, keywords)) if isinstance(a, torch.UntypedStorage))
+        before = {_storage(t) for t in operands} | {int(s._cdata) for s in given}
         if "lift_fresh" in func.name() and "copy" not in func.name():
             self._record_literals(operands)
         elif not func.is_view:
@@ -182,12 +186,14 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's clas
         key = (extent, shape, stride)
         if extent.nbytes == 0:
             self.empty.append(entry)
-        elif key not in self.consumed:
-            self.consumed[key] = entry
-            storage = tensor.untyped_storage()
-            if storage.resizable() and not self._is_held(extent):
-                self._passing.append((_weak(storage), key, len(self.literals)))
-                self._add_literal(tensor)
+            return
+        self.consumed.setdefault(key, entry)
+        storage = tensor.untyped_storage()
+        # By storage too: where one literal was freed, another may stand at the same address.
+        if (int(storage._cdata), key) not in self._noted and storage.resizable() and not self._is_held(extent):
+            self._noted.add((int(storage._cdata), key))
+            self._passing.append((_weak(storage), key, len(self.literals)))
+            self._add_literal(tensor)
 
     def settle(self) -> None:
         """Tell literals from state, once the outputs of the run are dropped.
@@ -195,12 +201,11 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's clas
         TorchScript makes its literals below the dispatcher. Memory without a name that is gone with the run was such a
         one, and stands among the literals by value; what outlives the run is state, and stays consumed.
         """
-        outlived = set()
-        for reference, key, index in self._passing:
-            if reference.expired():
-                del self.consumed[key]
-            else:
-                outlived.add(index)
+        stayed = {key for reference, key, _ in self._passing if not reference.expired()}
+        outlived = {index for reference, _, index in self._passing if not reference.expired()}
+        for _, key, _ in self._passing:
+            if key not in stayed:
+                self.consumed.pop(key, None)
         self.literals = [lit for i, lit in enumerate(self.literals) if i not in outlived]
         self._passing = []
 

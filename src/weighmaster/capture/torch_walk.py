@@ -8,6 +8,7 @@ of tensors. It only reads: no ``state_dict()``, no ``.to()``, no property of a m
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import enum
 import functools
@@ -23,7 +24,7 @@ from torch.nn.modules import module as torch_module
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from weighmaster.capture.torch_code import class_functions, code_digest, function_table, qualified_name
-from weighmaster.capture.torch_guard import GUARDS
+from weighmaster.capture.torch_guard import is_guard
 from weighmaster.capture.torch_plain import is_opaque, long_value, plain_text
 from weighmaster.core.structure import StructureFact
 from weighmaster.errors import Fault, StageFault
@@ -214,7 +215,7 @@ class _Walker:
 
     def _hooks(self, table: Mapping[object, object], path: str) -> None:
         """Record hooks by their order: their keys count all hooks of the process."""
-        hooks = [hook for hook in table.values() if type(hook) not in GUARDS]
+        hooks = [hook for hook in table.values() if not is_guard(hook)]
         for i, hook in enumerate(hooks):
             self.fact(f"{path}[{i}]", "hook", qualified_name(hook))
             self.value(hook, f"{path}[{i}]", 0)
@@ -310,6 +311,8 @@ class _Walker:
         text = plain_text(value)
         if text is not None:
             self.fact(path, "scalar", text)
+            if not isinstance(value, (type, enum.Enum)) and getattr(value, "__dict__", None):
+                self._object_state(value, path, depth + 1)  # of a subclass of str, list and so on
         elif isinstance(value, torch.Tensor):
             self.tensor(value, path, self.role_of_state, depth + 1)
         elif isinstance(value, torch.nn.Module):
@@ -336,9 +339,10 @@ class _Walker:
     def _container(self, value: Any, path: str, depth: int) -> None:
         if isinstance(value, Mapping):
             self._mapping(value, path, depth)
-        elif isinstance(value, (list, tuple)):
-            if hasattr(value, "_fields"):
+        elif isinstance(value, (list, tuple, collections.deque)):
+            if type(value) not in (list, tuple):
                 self.fact(path, "class", qualified_name(type(value)))
+                self._object_state(value, path, depth)
             for i, item in enumerate(value):
                 self.value(item, f"{path}[{i}]", depth)
         elif isinstance(value, (set, frozenset)):
@@ -433,12 +437,11 @@ def _join(path: str, name: str) -> str:
 def _attributes(value: object) -> Iterator[tuple[str, Any]]:
     """Yield instance attributes, from ``__dict__`` and from slots; properties are not evaluated."""
     yield from list(getattr(value, "__dict__", {}).items())
-    for cls in type(value).__mro__:
-        slots = vars(cls).get("__slots__", ())
-        for slot in (slots,) if isinstance(slots, str) else slots:
-            if slot not in ("__dict__", "__weakref__") and isinstance(vars(cls).get(slot), types.MemberDescriptorType):
+    for cls in (c for c in type(value).__mro__ if "__slots__" in vars(c)):
+        for slot, member in list(vars(cls).items()):  # __slots__ may be an iterator, unmangled
+            if isinstance(member, types.MemberDescriptorType):
                 with contextlib.suppress(AttributeError):  # an unset slot
-                    yield slot, getattr(value, slot)
+                    yield slot, member.__get__(value)
 
 
 def parts_of(tensor: torch.Tensor) -> tuple[list[tuple[str, torch.Tensor]], object] | None:

@@ -32,12 +32,15 @@ def exclusion_faults(excluded: Iterable[Exclusion], *, cap: int) -> tuple[Covera
 
 
 def role_faults(excluded: Iterable[TensorView], reasons: dict[str, str]) -> tuple[CoverageFault, ...]:
-    """Return a fault per excluded tensor that cannot be what its reason says: a parameter or constant is no state."""
+    """Return a fault per excluded tensor that cannot be what its reason says.
+
+    A parameter, a constant, or a part of a composite tensor (such as the scales of a quantized weight) is no state.
+    """
     return tuple(
         CoverageFault(
             view.name, f"a {view.role} cannot be excluded as {reasons[view.name]}",
             expected="a buffer or plain state", found=view.role,
         )
         for view in excluded
-        if reasons[view.name] in STATE_REASONS and view.role in ("parameter", "constant")
+        if reasons[view.name] in STATE_REASONS and view.role in ("parameter", "constant", "inner")
     )

@@ -1,2 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conformance classes for third parties who write a capture or an engine."""
+"""Conformance classes for third parties: subclass one in your tests and inherit its checks (needs pytest)."""
+
+from weighmaster.testing.capture import CaptureSuite
+from weighmaster.testing.engine import EngineSuite
+
+__all__ = ["CaptureSuite", "EngineSuite"]

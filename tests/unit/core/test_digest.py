@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tensor-digest v1 against hashlib, against a second writing of the fs-verity tree, and against the fsverity command."""
+"""tensor-digest v1 against hashlib, a second writing of the fs-verity tree, and the fsverity command."""
 
 from __future__ import annotations
 

@@ -84,17 +84,17 @@ def test_no_spoilt_proof_leads_to_the_root() -> None:
 
 def test_messages_of_proofs_that_do_not_fit() -> None:
     proof = inclusion_proof(MANY[:8], 2)
-    with pytest.raises(ValueError, match="^the proof is too short$"):
+    with pytest.raises(ValueError, match=r"^the proof is too short$"):
         root_from_proof(MANY[2], 2, 8, proof[:-1])
-    with pytest.raises(ValueError, match="^the proof is too long$"):
+    with pytest.raises(ValueError, match=r"^the proof is too long$"):
         root_from_proof(MANY[2], 2, 8, (*proof, proof[0]))
-    with pytest.raises(ValueError, match="^leaf 8 of a tree of 8$"):
+    with pytest.raises(ValueError, match=r"^leaf 8 of a tree of 8$"):
         root_from_proof(MANY[2], 8, 8, proof)
-    with pytest.raises(ValueError, match="^leaf 0 of a tree of 0$"):
+    with pytest.raises(ValueError, match=r"^leaf 0 of a tree of 0$"):
         root_from_proof(MANY[0], 0, 0, ())
-    with pytest.raises(IndexError, match="^leaf 8 of 8$"):
+    with pytest.raises(IndexError, match=r"^leaf 8 of 8$"):
         inclusion_proof(MANY[:8], 8)
-    with pytest.raises(IndexError, match="^leaf -1 of 8$"):
+    with pytest.raises(IndexError, match=r"^leaf -1 of 8$"):
         inclusion_proof(MANY[:8], -1)
 
 

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a statement says, for print: identity, tables, coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from weighmaster.cli.printing import count, share
+from weighmaster.core.statement import Coverage, Statement
+
+__all__ = ["coverage_pairs", "identity", "identity_pairs", "statement_document", "table_pairs"]
+
+Pairs = list[tuple[str, str]]
+
+
+def identity(statement: Statement) -> dict[str, object]:
+    """Return product, version, serial and root as JSON."""
+    return {
+        "product": statement.product,
+        "version": statement.version,
+        "serial": statement.serial,
+        "root": statement.gate_table.root,
+    }
+
+
+def statement_document(statement: Statement) -> dict[str, object]:
+    """Return the statement's main facts as JSON, spelled as in the statement itself."""
+    environment = statement.environment
+    return {
+        **identity(statement),
+        "gateTable": {"stage": statement.gate_stage, "view": statement.gate_view},
+        "tables": [
+            {"stage": t.stage, "view": t.view, "root": t.root, "count": t.count, "bytes": str(t.nbytes)}
+            for t in statement.tables
+        ],
+        "method": {
+            "engine": statement.method.engine,
+            "loader": statement.method.loader,
+            "trace": statement.method.trace,
+            "mapped": statement.method.mapped,
+            "materialized": statement.method.materialized,
+            "extra": statement.method.extra,
+        },
+        "coverage": _coverage_document(statement.coverage),
+        "structure": statement.structure,
+        "classDigest": environment.class_digest if environment else None,
+        "policy": environment.policy if environment else None,
+        "probeSet": statement.probe_set,
+        "sources": len(statement.sources),
+        "reaction": statement.reaction,
+    }
+
+
+def _coverage_document(coverage: Coverage | None) -> dict[str, object] | None:
+    if coverage is None:
+        return None
+    return {
+        "consumed": coverage.consumed,
+        "consumedBytes": str(coverage.consumed_bytes),
+        "consumedHashedBytes": str(coverage.consumed_hashed_bytes),
+        "naive": coverage.naive,
+        "naiveBytes": str(coverage.naive_bytes),
+        "unconsumed": coverage.unconsumed,
+        "unconsumedBytes": str(coverage.unconsumed_bytes),
+        "notVerifiedBytes": str(coverage.excluded_bytes),
+        "excluded": [
+            {"name": e.name, "dtype": e.dtype, "shape": e.shape, "bytes": str(e.nbytes), "reason": e.reason}
+            for e in coverage.excluded
+        ],
+    }
+
+
+def identity_pairs(statement: Statement) -> Pairs:
+    """Return the lines that identify a manifest."""
+    return [
+        ("product", f"{statement.product} {statement.version}, serial {statement.serial}"),
+        ("root", statement.gate_table.root),
+    ]
+
+
+def table_pairs(statement: Statement) -> Pairs:
+    """Return a line per table; the one that the gate compares is marked."""
+    gate = statement.gate_table
+    return [
+        (
+            "table",
+            f"{t.stage} {t.view}: {count(t.count, 'tensor')}, {t.nbytes:,} bytes"
+            + (" (the gate compares this one)" if t == gate else f", root {t.root}"),
+        )
+        for t in statement.tables
+    ]
+
+
+def coverage_pairs(coverage: Coverage | None) -> Pairs:
+    """Return the lines of the coverage; what is not verified is always among them."""
+    if coverage is None:
+        return [("coverage", "none: files were read, nothing was run")]
+    c = coverage
+    return [
+        (
+            "consumed",
+            f"{count(c.consumed, 'tensor')}, {c.consumed_bytes:,} bytes, read by the kernels of the probe set; "
+            f"{share(c.consumed_hashed_bytes, c.consumed_bytes)} of the bytes are in the table",
+        ),
+        (
+            "named",
+            f"{count(c.naive, 'tensor')}, {c.naive_bytes:,} bytes ({share(c.naive_bytes, c.consumed_bytes)}) of them are "
+            "what named_parameters and named_buffers would show",
+        ),
+        ("unexercised", f"{count(c.unconsumed, 'tensor')}, {c.unconsumed_bytes:,} bytes, digested and not run"),
+        ("NOT verified", "\n".join(_excluded(c))),
+    ]
+
+
+def _excluded(coverage: Coverage) -> Iterable[str]:
+    yield f"{coverage.excluded_bytes:,} bytes"
+    for e in coverage.excluded:
+        yield f"{e.name}: {e.nbytes:,} bytes, {e.reason}"
