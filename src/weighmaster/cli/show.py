@@ -56,12 +56,12 @@ def run(args: argparse.Namespace) -> Outcome:
         document["tensors"] = [_row_document(manifest, i) for i in range(len(manifest.gate.rows))]
         parts.append(_tensors(manifest))
     if args.environment and manifest.environment is not None:
-        document["environment"] = [fact.document() for fact in manifest.environment.facts]
+        document["environmentFacts"] = [fact.document() for fact in manifest.environment.facts]
         rows = [(f.name, f.scope, f.shown()) for f in manifest.environment.facts]
         parts.append(columns(("fact", "scope", "value"), rows))
     if args.structure and manifest.structure is not None:
         facts = manifest.structure.facts
-        document["structure"] = [{"path": f.path, "kind": f.kind, "value": f.value} for f in facts]
+        document["structureFacts"] = [{"path": f.path, "kind": f.kind, "value": f.value} for f in facts]
         parts.append(columns(("path", "kind", "value"), [(f.path or "(model)", f.kind, f.value) for f in facts]))
     return Outcome(document=document, text="\n\n".join(parts))
 

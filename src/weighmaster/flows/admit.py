@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from weighmaster.capture import torch_guard
 from weighmaster.capture.port import MappedPolicy
-from weighmaster.capture.probe_set import ProbeSet, parse_probe_set
+from weighmaster.capture.probe_set import parse_probe_set
 from weighmaster.capture.sources import source_files
 from weighmaster.capture.torch_model import Module, TorchModel
 from weighmaster.capture.torch_switches import torch_facts
@@ -22,7 +22,7 @@ from weighmaster.core.compare import compare
 from weighmaster.core.environment import POLICY_ALL_EQUAL, environment_faults, policy_digest
 from weighmaster.core.source import source_faults
 from weighmaster.core.statement import Coverage, Statement
-from weighmaster.core.structure import Structure, structure_faults
+from weighmaster.core.structure import structure_faults
 from weighmaster.durable import read_whole
 from weighmaster.engines.hashlib_engine import HashlibEngine
 from weighmaster.engines.port import DigestEngine, Progress
@@ -35,52 +35,19 @@ from weighmaster.errors import (
     StageFault,
 )
 from weighmaster.flows.admission import Admission, Verdict
-from weighmaster.flows.artefact import PROBE_SET, Manifest, SealedManifest, bind, read_manifest
+from weighmaster.flows.artefact import PROBE_SET, Manifest, SealedManifest, read_manifest
 from weighmaster.flows.exclusions import exclusion_faults
 from weighmaster.flows.guard import Clock, Guard, boot_clock
 from weighmaster.flows.selftest import self_test
 from weighmaster.flows.snapshots import Steady, take_steady
+from weighmaster.flows.trusted import Trusted, open_trusted
 from weighmaster.probe.collect import collect
-from weighmaster.seal.check import SignerRecord, identity_faults, require_signed
 from weighmaster.seal.trust import Trust, parse_trust
 
 __all__ = ["LEASE", "Gate", "live_faults", "open_trusted"]
 
 LEASE: Final = 3600.0
 """Seconds that an admission lasts without a completed cycle of re-verification, unless the gate says otherwise."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trusted:
-    """A manifest whose seal and identity hold: the result of steps 2 and 3."""
-
-    manifest: Manifest
-    signers: tuple[SignerRecord, ...]
-    trust: Trust
-
-
-def open_trusted(sealed: SealedManifest, trust: Trust, expect: str) -> Trusted:
-    """Run steps 2 and 3: signatures and trust, then identity.
-
-    Raises:
-        NotAdmitted: with the faults of the first of the two steps that has any.
-        MalformedArtefact: a file does not follow its specification.
-    """
-    # (2) The signature is checked over the bytes received; only then are they parsed, and every file bound to them.
-    try:
-        envelope = sealed.sealed()
-        signers = require_signed(envelope, trust, expect)
-        manifest = bind(envelope.payload, sealed.files, sealed.origin)
-    except Fault as fault:
-        raise NotAdmitted(f"{sealed.origin} is not a manifest signed for {expect}", [fault]) from None
-    # (3) Genuine is not enough: this product, in force, not rolled back.
-    statement = manifest.statement
-    faults = identity_faults(
-        trust, product=statement.product, expect=expect, serial=statement.serial, root=manifest.root
-    )
-    if faults:
-        raise NotAdmitted(f"the manifest in {sealed.origin} is not in force for {expect}", faults)
-    return Trusted(manifest=manifest, signers=signers, trust=trust)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,16 +175,8 @@ def _observe(
     method, faults = live.privatize(mapped)
     if faults:
         return Observed(steady=None, mapped=method, faults=faults)
-    return Observed(steady=_steady(live, probe, engine, progress), mapped=method, faults=())
-
-
-def _steady(live: TorchModel, probe: ProbeSet, engine: DigestEngine, progress: Progress | None) -> Steady:
-    try:
-        return take_steady(live, probe, engine, wanted="gate", progress=progress)
-    except (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
-        # The model, not Weighmaster, raised while the probe set ran through it: that is a finding about the model.
-        fault = StageFault("probe set", f"the model does not run it: {type(error).__name__}: {error}")
-        return Steady(digested=None, structure=Structure(facts=()), traced=None, faults=(fault,))
+    steady = take_steady(live, probe, engine, wanted="gate", progress=progress)
+    return Observed(steady=steady, mapped=method, faults=())
 
 
 def live_faults(

@@ -16,7 +16,7 @@ from weighmaster.core.tensor import Extent, ViewKind
 from weighmaster.engines.port import DigestEngine, Progress, Wanted
 from weighmaster.errors import Fault, StageFault
 
-__all__ = ["Digested", "Steady", "digest_snapshot", "take_steady"]
+__all__ = ["Digested", "Steady", "digest_snapshot", "take_steady", "training_faults"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +93,15 @@ def take_steady(
 ) -> Steady:
     """Run the probe set until the model is steady, then snapshot, trace, and snapshot again (manifest v1, "stages").
 
-    The order is: warm-up; snapshot a; traced run, untraced run, traced run; snapshot b; a and b must agree in tensors,
+    The order is: a look at what is loaded; warm-up; snapshot a; traced run, untraced run, traced run; snapshot b; a and b must agree in tensors,
     bytes and structure.
     """
-    for _ in range(model.warm_ups):
-        model.run(probe)
+    loaded = model.snapshot(structure=False)
+    if loaded.faults or loaded.training:  # nothing is run: a pass in training mode would change the model
+        return _not_taken(loaded)
+    refusal = _warm_up(model, probe)
+    if refusal is not None:
+        return Steady(digested=None, structure=Structure(facts=()), traced=None, faults=(refusal,))
     before = model.snapshot()
     if before.faults or before.training:
         return _not_taken(before)
@@ -112,12 +116,27 @@ def take_steady(
     return Steady(digested=a, structure=structure, traced=traced, faults=faults)
 
 
-def _not_taken(snapshot: Snapshot) -> Steady:
-    training = [
-        StageFault(path or "(model)", "is in training mode; call eval() on the model", expected="evaluation mode")
+def _warm_up(model: TorchModel, probe: ProbeSet) -> StageFault | None:
+    try:
+        for _ in range(model.warm_ups):
+            model.run(probe)
+    except Exception as error:  # noqa: BLE001  # whatever the model raises is a finding about the model
+        return StageFault("probe set", f"the model does not run it: {type(error).__name__}: {error}")
+    return None
+
+
+def training_faults(snapshot: Snapshot) -> tuple[StageFault, ...]:
+    """Return a fault per module in training mode: such a model is not what serves, and a pass would change it."""
+    return tuple(
+        StageFault(
+            path or "(model)", "is in training mode; call eval() on the model", expected="evaluation", found="training"
+        )
         for path in snapshot.training
-    ]
-    faults = (*snapshot.faults, *training)
+    )
+
+
+def _not_taken(snapshot: Snapshot) -> Steady:
+    faults = (*snapshot.faults, *training_faults(snapshot))
     return Steady(digested=None, structure=Structure(facts=()), traced=None, faults=faults)
 
 

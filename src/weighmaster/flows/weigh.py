@@ -24,7 +24,7 @@ from weighmaster.errors import EnvironmentFault, Fault, NotWeighed, StageFault, 
 from weighmaster.flows.artefact import Manifest
 from weighmaster.flows.exclusions import role_faults
 from weighmaster.flows.selftest import require_self_test
-from weighmaster.flows.snapshots import Digested, Steady, digest_snapshot, take_steady
+from weighmaster.flows.snapshots import Digested, Steady, digest_snapshot, take_steady, training_faults
 from weighmaster.probe.collect import collect
 
 __all__ = ["as_probe_set", "weigh", "weigh_files"]
@@ -81,7 +81,7 @@ def weigh(  # noqa: PLR0913  # each keyword is a field of the statement or of th
     mapped_method, faults = live.privatize(mapped)
     loaded = live.snapshot(structure=False)
     out_of_role = role_faults(loaded.excluded, live.reasons)
-    _require_clean((*loading_faults, *faults, *loaded.faults, *_training(loaded), *out_of_role))
+    _require_clean((*loading_faults, *faults, *loaded.faults, *training_faults(loaded), *out_of_role))
     s1 = digest_snapshot(loaded, engine, stage="S1", progress=progress)
     steady = take_steady(live, probe, engine, wanted="both", progress=progress)
     _require_clean((*steady.faults, *_unknown_exclusions(live, steady)))
@@ -116,13 +116,6 @@ def _unknown_exclusions(live: TorchModel, steady: Steady) -> list[Fault]:
     return [
         StageFault(name, "is excluded, and no such tensor is held", expected="the exact name of a tensor")
         for name in sorted(live.reasons.keys() - found)
-    ]
-
-
-def _training(snapshot: Snapshot) -> list[Fault]:
-    return [
-        StageFault(path or "(model)", "is in training mode; call eval() on the model", expected="evaluation mode")
-        for path in snapshot.training
     ]
 
 

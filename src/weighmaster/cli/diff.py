@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``weighmaster diff``: say how two manifests differ, tensor by tensor and fact by fact."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import weighmaster as wm
+from weighmaster.cli.failure import fault_documents, fault_lines
+from weighmaster.cli.printing import count, pairs
+from weighmaster.cli.summary import identity
+from weighmaster.cli.verb import Outcome
+from weighmaster.core.environment import Environment, environment_faults
+from weighmaster.core.source import source_faults
+from weighmaster.core.statement import Statement
+from weighmaster.core.structure import Structure, structure_faults
+from weighmaster.errors import CoverageFault, EnvironmentFault, Fault, Faults, StageFault, StructureFault
+
+if TYPE_CHECKING:
+    from weighmaster.core.manifest import Table
+    from weighmaster.flows.artefact import Manifest
+
+DESCRIPTION: Final = """\
+Compare two manifests as the gate would compare a manifest with a live model: environment (4), sources (5), method (6),
+structure (7), tensor set (8), tensor digests (9), exclusions (10). Product, version and serial are printed and not
+compared. Signatures are not checked. Exit code 0 where nothing differs, else that of the lowest step that does."""
+
+EXAMPLES: Final = (
+    ("weighmaster diff manifest-1.0 manifest-1.1", "the first findings of each step"),
+    ("weighmaster diff manifest-1.0 manifest-1.1 --show all", "every finding"),
+)
+
+_SHOWN: Final = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("a", metavar="DIR_A", type=Path, help="manifest directory: the validated one")
+    parser.add_argument("b", metavar="DIR_B", type=Path, help="manifest directory: the other one")
+    parser.add_argument("--show", metavar="N", type=_number, default=_SHOWN, help="findings per step, or all (default: 20)")
+
+
+def _number(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1, or all, found {text!r}")
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> Outcome:
+    """Compare; a difference is a result, not an error, and has the exit code of its step."""
+    a, b = wm.read_unsigned(args.a), wm.read_unsigned(args.b)
+    found = list(_differences(a, b))
+    faults = Faults("the manifests differ", found).faults if found else ()
+    code = faults[0].exit_code if faults else 0
+    document = {
+        "result": "different" if faults else "same",
+        "exitCode": code,
+        "a": identity(a.statement),
+        "b": identity(b.statement),
+        "signaturesChecked": False,
+        "faults": fault_documents(faults),
+    }
+    head = pairs([("a", _line(a.statement)), ("b", _line(b.statement)), ("signatures", "not checked")])
+    return Outcome(document=document, text=f"{head}\n\n{_findings(faults, args.show)}", exit_code=code)
+
+
+def _line(statement: Statement) -> str:
+    return f"{statement.product} {statement.version}, serial {statement.serial}, root {statement.gate_table.root}"
+
+
+def _findings(faults: tuple[Fault, ...], shown: int | None) -> str:
+    if not faults:
+        return "same: nothing that the gate compares differs"
+    lines = [f"different: {count(len(faults), 'finding')}"]
+    for _, group in groupby(faults, key=lambda f: f.step):
+        listed = fault_lines(group)
+        lines += listed[:shown]
+        if shown is not None and len(listed) > shown:
+            lines.append(f"      and {len(listed) - shown} more of this step (--show all)")
+    return "\n".join(lines)
+
+
+def _differences(a: Manifest, b: Manifest) -> Iterator[Fault]:
+    """Yield findings of steps 4 to 10; expected is what stands in `a`, found what stands in `b`."""
+    yield from _environment(a.environment, b.environment)  # (4)
+    yield from source_faults(a.statement.sources, b.statement.sources)  # (5)
+    yield from _method(a.statement, b.statement)  # (6)
+    yield from _structure(a.structure, b.structure)  # (7)
+    tables = {(t.stage, t.view): t for t in b.tables}
+    for table in a.tables:  # (8) and (9); a table that only one of them has is a finding of step 6
+        other = tables.get((table.stage, table.view))
+        if other is not None:
+            yield from _tensors(a, b, table, other)
+    before, after = (m.statement.coverage.excluded if m.statement.coverage else () for m in (a, b))
+    if before != after:  # (10)
+        words = (", ".join(f"{e.name} ({e.nbytes} bytes, {e.reason})" for e in x) or "none" for x in (before, after))
+        yield CoverageFault("exclusions", "differ", expected=next(words), found=next(words))
+
+
+def _environment(a: Environment | None, b: Environment | None) -> Iterator[EnvironmentFault]:
+    if a is None or b is None:
+        if a is not b:
+            yield EnvironmentFault("environment", "only one has it", expected=_there(a), found=_there(b))
+        return
+    before, after = ({f.name: f for f in e.facts} for e in (a, b))
+    # Facts that are unreadable in both are a halt to the gate; between two manifests they are no difference.
+    yield from (f for f in environment_faults(a, b) if before.get(f.subject) != after.get(f.subject))
+
+
+def _structure(a: Structure | None, b: Structure | None) -> Iterator[StructureFault]:
+    if a is not None and b is not None:
+        yield from structure_faults(a, b)
+    elif a is not b:
+        yield StructureFault("structure", "only one has it", expected=_there(a), found=_there(b))
+
+
+def _there(value: object) -> str:
+    return "none" if value is None else "one"
+
+
+def _method(a: Statement, b: Statement) -> Iterator[StageFault]:
+    rows = (
+        ("gate table", *(f"{s.gate_stage} {s.gate_view}" for s in (a, b))),
+        ("tables", *(", ".join(f"{t.stage} {t.view}" for t in s.tables) for s in (a, b))),
+        ("loader", a.method.loader, b.method.loader),
+        ("trace", a.method.trace, b.method.trace),
+        ("mapped", a.method.mapped, b.method.mapped),
+        ("materialized", ", ".join(a.method.materialized), ", ".join(b.method.materialized)),
+        ("extra", ", ".join(a.method.extra), ", ".join(b.method.extra)),
+        ("probe set", a.probe_set or "", b.probe_set or ""),
+    )
+    for what, before, after in rows:
+        if before != after:
+            yield StageFault(what, "differs", expected=before or "none", found=after or "none")
+
+
+def _tensors(a: Manifest, b: Manifest, before: Table, after: Table) -> Iterator[Fault]:
+    if before.root == after.root:
+        return
+    difference = wm.compare(before, after)
+    gates = before is a.gate and after is b.gate
+    found: list[Fault] = [*difference.set_faults()]
+    found += difference.byte_faults(dict(a.leaves), dict(b.leaves)) if gates else difference.byte_faults()
+    for fault in found:
+        prefix = "" if gates else f"{before.stage} {before.view}: "
+        yield type(fault)(f"{prefix}{fault.subject}", fault.detail, expected=fault.expected, found=fault.found)

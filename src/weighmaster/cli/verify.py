@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``weighmaster verify``: check a manifest's seal, and files or a load in this process against it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import weighmaster as wm
+from weighmaster.cli.printing import count, pairs
+from weighmaster.cli.progress import ProgressBar
+from weighmaster.cli.summary import identity, identity_pairs
+from weighmaster.cli.verb import Outcome
+
+if TYPE_CHECKING:
+    from weighmaster.flows.verify import Verification
+
+DESCRIPTION: Final = """\
+Check who signed a manifest and whether it is in force for a product; with --source, compare the files of a release with
+it; with --model, load the model in this process as production does and compare what its kernels consume.
+
+This is a check of these files and of this process. It admits nothing: a service is only protected by the gate that
+runs inside of it (weighmaster.Gate)."""
+
+EXAMPLES: Final = (
+    ("weighmaster verify manifest --trust trust.json --expect triage-encoder", "seal, signers, product, serial"),
+    ("weighmaster verify manifest --trust trust.json --expect triage-encoder --source ./model", "the files too"),
+    ("weighmaster verify manifest --trust trust.json --expect triage-encoder --model ./model", "a load in this process"),
+)
+
+_SEAL_ONLY: Final = "seal holds; nothing was compared with it"
+_FILES: Final = "files match"
+_LOAD: Final = "a load in this process matches"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("manifest", metavar="DIR", type=Path, help="manifest directory")
+    parser.add_argument("--trust", metavar="FILE", type=Path, required=True, help="trust file")
+    parser.add_argument("--expect", metavar="PRODUCT", required=True, help="product that is expected here")
+    parser.add_argument("--source", metavar="DIR", type=Path, help="model directory or file to compare")
+    parser.add_argument("--model", metavar="MODEL", help="model to load and compare, as weighmaster weigh takes it")
+
+
+def run(args: argparse.Namespace) -> Outcome:
+    """Verify; what does not hold is raised."""
+    from weighmaster.durable import read_whole  # noqa: PLC0415  # not for the help
+    from weighmaster.flows.verify import verify  # noqa: PLC0415
+
+    sealed = wm.read_manifest(args.manifest)
+    trust = wm.parse_trust(read_whole(args.trust), str(args.trust))
+    with ProgressBar(None) as progress:
+        done = verify(
+            sealed, trust, expect=args.expect, source=args.source, model=args.model, progress=progress
+        )
+    return Outcome(document=_document(done), text=_text(done))
+
+
+def _conclusion(done: Verification) -> str:
+    said = [_FILES] if done.files is not None else []
+    if done.verdict is not None:
+        said.append(_LOAD)
+    return f"seal holds; {'; '.join(said)}" if said else _SEAL_ONLY
+
+
+def _document(done: Verification) -> dict[str, object]:
+    return {
+        "result": "verified" if done.files is not None or done.verdict is not None else "seal holds",
+        "conclusion": _conclusion(done),
+        **identity(done.manifest.statement),
+        "signers": [
+            {"person": s.person, "roles": s.roles, "fingerprint": s.fingerprint, "file": s.file} for s in done.signers
+        ],
+        "files": done.files,
+        "fileTensors": done.file_tensors,
+        "load": done.verdict.compared if done.verdict is not None else None,
+        "notCovered": done.not_covered,
+    }
+
+
+def _text(done: Verification) -> str:
+    rows = [
+        ("result", _conclusion(done)),
+        *identity_pairs(done.manifest.statement),
+        ("signed by", "\n".join(f"{s.person} ({' and '.join(s.roles)}), key {s.fingerprint}" for s in done.signers)),
+    ]
+    if done.files is not None:
+        rows.append(("files", _files(done)))
+    if done.verdict is not None:
+        rows.append(("load", f"{done.verdict.compared}; trace: {done.verdict.trace}"))
+    rows.append(("not covered", "\n".join(done.not_covered)))
+    return pairs(rows)
+
+
+def _files(done: Verification) -> str:
+    tensors = "" if done.file_tensors is None else f", and {count(done.file_tensors, 'tensor')} in them"
+    return f"{count(done.files or 0, 'file')} as signed{tensors}"
