@@ -124,7 +124,8 @@ def from_examples(example: Any) -> ProbeSet:
                 "kwargs": {k: _plan(a, f"call.{i}.{k}", tensors) for k, a in kwargs.items()},
             }
         )
-    return ProbeSet(kind="given", seed=-1, calls=tuple(plans), tensors=tuple(sorted(tensors.items())))
+    made = ProbeSet(kind="given", seed=-1, calls=tuple(plans), tensors=tuple(sorted(tensors.items())))
+    return parse_probe_set(made.to_bytes(), "example_inputs")  # what runs here is what every gate will read and run
 
 
 def _plan(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 
 from weighmaster.capture.torch_plain import plain_text
 
-__all__ = ["class_functions", "code_digest", "function_table", "qualified_name"]
+__all__ = ["class_binding", "class_functions", "code_digest", "function_table", "qualified_name"]
 
 _MAX_FUNCTIONS: Final = 20_000
 """Functions followed from one model: beyond it something is wrong with the walk, and it stops with an error."""
@@ -78,6 +78,20 @@ def class_functions(cls: type) -> Iterator[types.FunctionType]:
             continue
         for value in list(vars(base).values()):
             yield from _functions_in(value)
+
+
+def class_binding(base: type) -> str:
+    """Return what one class itself binds its names to: functions by qualified name, plain values by text.
+
+    The table of functions alone would not show that two methods were exchanged, nor another class-level value.
+    """
+    parts = []
+    for name, value in sorted(vars(base).items()):
+        text = None if name.startswith("__") else plain_text(value)
+        bound = ",".join(qualified_name(f) for f in _functions_in(value)) or text
+        if bound is not None:
+            parts.append(f"{name}={bound}")
+    return "; ".join(parts)
 
 
 def _functions_in(value: object) -> Iterator[types.FunctionType]:

@@ -17,7 +17,6 @@ from weighmaster.capture.torch_plain import long_value
 from weighmaster.capture.torch_storage import mapped_ranges, memory_extent, tensor_view
 from weighmaster.capture.torch_trace import Trace, value_digest
 from weighmaster.capture.torch_walk import Held, Walk, walk
-from weighmaster.core.manifest import name_key
 from weighmaster.core.structure import StructureFact
 from weighmaster.core.tensor import Extent, TensorView
 from weighmaster.errors import Fault, StageFault, UsageError
@@ -92,7 +91,7 @@ class TorchModel:
             (excluded if held.name in self.reasons else views).append(view)
         faults += _vacuous_parameters(views)
         return Snapshot(
-            views=tuple(sorted(views, key=lambda v: name_key(v.name))) if not faults else tuple(views),
+            views=tuple(views),
             excluded=tuple(excluded),
             facts=found.facts,
             faults=tuple(faults),
@@ -195,15 +194,24 @@ def _name_faults(found: Walk) -> list[Fault]:
     faults: list[Fault] = []
     seen: set[str] = set()
     for held in found.held:
-        shown = held.name.encode("unicode_escape").decode("ascii") if not held.name.isprintable() else held.name
-        if not unicodedata.is_normalized("NFC", held.name):
-            faults.append(StageFault(shown, "is a name that is not in Unicode normalisation form C"))
-        elif any("\ud800" <= c <= "\udfff" for c in held.name):
-            faults.append(StageFault(shown, "is a name with a lone surrogate"))
+        if not held.name.isascii():
+            faults += _spelling_faults(held.name)
         if held.name in seen:
-            faults.append(StageFault(shown, "is the name of two tensors"))
+            faults.append(StageFault(_shown(held.name), "is the name of two tensors"))
         seen.add(held.name)
     return faults
+
+
+def _spelling_faults(name: str) -> list[Fault]:
+    if not unicodedata.is_normalized("NFC", name):
+        return [StageFault(_shown(name), "is a name that is not in Unicode normalisation form C")]
+    if any("\ud800" <= c <= "\udfff" for c in name):
+        return [StageFault(_shown(name), "is a name with a lone surrogate")]
+    return []
+
+
+def _shown(name: str) -> str:
+    return name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
 
 
 def _vacuous_parameters(views: list[TensorView]) -> list[Fault]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import bisect
 import ctypes
+import functools
 import mmap
 import sys
 from collections.abc import Callable, Iterable
@@ -34,7 +35,18 @@ _COPY: Final = 8 << 20
 
 def dtype_name(tensor: torch.Tensor) -> str:
     """Return our name of the tensor's element type."""
-    return str(tensor.dtype).removeprefix("torch.")
+    return _dtype_text(tensor.dtype)
+
+
+# A model may hold a hundred thousand tensors, of few types and on few devices: these texts are made once.
+@functools.cache
+def _dtype_text(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+@functools.cache
+def _device_text(device: torch.device) -> str:
+    return str(device)
 
 
 def unreadable(tensor: torch.Tensor) -> str | None:
@@ -55,13 +67,18 @@ def unreadable(tensor: torch.Tensor) -> str | None:
 
 def memory_extent(tensor: torch.Tensor) -> Extent:
     """Return the bytes from the first to the last element that `tensor` can address; it need not be dense."""
-    size = tensor.element_size()
-    last = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True)) if tensor.numel() else -1
-    return Extent(device=str(tensor.device), address=tensor.data_ptr(), nbytes=(last + 1) * size)
+    count = tensor.numel()
+    if count and not tensor.is_contiguous():
+        count = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    return Extent(
+        device=_device_text(tensor.device), address=tensor.data_ptr(), nbytes=count * tensor.element_size()
+    )
 
 
 def is_dense(tensor: torch.Tensor) -> bool:
     """Tell whether the elements fill their extent without gap or overlap, in any order of dimensions."""
+    if tensor.is_contiguous():
+        return True
     return memory_extent(tensor).nbytes == tensor.numel() * tensor.element_size() and _non_overlapping(tensor)
 
 
@@ -86,10 +103,9 @@ def tensor_view(name: str, role: str, tensor: torch.Tensor, *, materialize: bool
     reason = unreadable(tensor)
     if reason:
         raise StageFault(name, reason)
-    tensor = tensor.detach()
     layout = "strided"
     if tensor.is_conj() or tensor.is_neg():
-        tensor, layout = tensor.resolve_conj().resolve_neg().contiguous(), "resolved-v1"
+        tensor, layout = tensor.detach().resolve_conj().resolve_neg().contiguous(), "resolved-v1"
     elif tensor.numel() and not is_dense(tensor):
         if not materialize:
             raise StageFault(
@@ -98,9 +114,10 @@ def tensor_view(name: str, role: str, tensor: torch.Tensor, *, materialize: bool
                 expected="a dense, non-overlapping extent",
                 found=f"shape {list(tensor.shape)} stride {list(tensor.stride())}",
             )
-        tensor, layout = tensor.contiguous(), "materialized-v1"
+        tensor, layout = tensor.detach().contiguous(), "materialized-v1"
     shape = tuple(tensor.shape)
-    stride = canonical_stride(shape, tuple(tensor.stride())) if tensor.numel() else row_major(shape)
+    contiguous = tensor.is_contiguous() or not tensor.numel()
+    stride = row_major(shape) if contiguous else canonical_stride(shape, tuple(tensor.stride()))
     extent = memory_extent(tensor)
     return TensorView(
         name=name,
@@ -119,17 +136,17 @@ def _reader(tensor: torch.Tensor, extent: Extent) -> Callable[[int, int], memory
     if sys.byteorder != "little":
         raise StageFault("(host)", "big-endian hosts are refused", expected="little", found=sys.byteorder)
     if tensor.device.type == "cpu":
-        return _HostReader(tensor, extent.address)
+        return _HostReader(tensor.untyped_storage(), extent.address)
     return _DeviceReader(tensor, extent.nbytes)
 
 
 class _HostReader:
-    """Reads host memory without a copy; holds the tensor so that its storage stays."""
+    """Reads host memory without a copy; holds the storage, so that it stays even where the tensor gets another."""
 
-    __slots__ = ("address", "tensor")
+    __slots__ = ("address", "storage")
 
-    def __init__(self, tensor: torch.Tensor, address: int) -> None:
-        self.tensor, self.address = tensor, address
+    def __init__(self, storage: torch.UntypedStorage, address: int) -> None:
+        self.storage, self.address = storage, address
 
     def __call__(self, start: int, stop: int) -> memoryview:
         return memoryview((ctypes.c_ubyte * (stop - start)).from_address(self.address + start)).cast("B").toreadonly()

@@ -23,7 +23,7 @@ import torch
 from torch.nn.modules import module as torch_module
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from weighmaster.capture.torch_code import class_functions, code_digest, function_table, qualified_name
+from weighmaster.capture.torch_code import class_binding, class_functions, code_digest, function_table, qualified_name
 from weighmaster.capture.torch_guard import is_guard
 from weighmaster.capture.torch_plain import is_opaque, long_value, plain_text
 from weighmaster.core.structure import StructureFact
@@ -224,6 +224,9 @@ class _Walker:
         """Record what belongs to the process: global hooks, and the code of all classes and functions met."""
         for name in _GLOBAL_HOOKS:
             self._hooks(getattr(torch_module, name, {}), f"<process>#{name}")
+        bases = {base for cls in self.classes for base in cls.__mro__ if base is not object}
+        for name, binding in sorted({(qualified_name(base), class_binding(base)) for base in bases}):
+            self.fact(f"<code>{name}", "class", binding)
         functions = [f for cls in self.classes for f in class_functions(cls)] + self.functions
         for name, digest in function_table(iter(functions)).items():
             self.fact(f"<code>{name}", "code", digest)
@@ -236,9 +239,10 @@ class _Walker:
             self.tensor(parameter, _join(path, name), "parameter", 0)
         for name, buffer in module.named_buffers(recurse=False):
             self.tensor(buffer, _join(path, name), "buffer", 0)
-        if module.training:
+        training = getattr(module, "training", None)  # torch.jit.freeze writes the mode into the graph
+        if training:
             self.training.append(path)
-        self.fact(path, "training", str(bool(module.training)).lower())
+        self.fact(path, "training", "fixed in the graph" if training is None else str(bool(training)).lower())
         for method in module._c._method_names():
             self._script_graph(module, module._c._get_method(method).graph, f"{path}<{method}>", path)
         for i, constant in enumerate(_compiled_constants(module)):

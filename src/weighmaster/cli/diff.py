@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("a", metavar="DIR_A", type=Path, help="manifest directory: the validated one")
     parser.add_argument("b", metavar="DIR_B", type=Path, help="manifest directory: the other one")
-    parser.add_argument("--show", metavar="N", type=_number, default=_SHOWN, help="findings per step, or all (default: 20)")
+    shown = "findings per step, or all (default: 20)"
+    parser.add_argument("--show", metavar="N", type=_number, default=_SHOWN, help=shown)
 
 
 def _number(text: str) -> int | None:

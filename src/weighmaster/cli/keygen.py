@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", type=Path, help="where the private key is written")
     parser.add_argument("--type", choices=("p256", "ed25519"), default="p256", help="kind of key (default: p256)")
     protection = parser.add_mutually_exclusive_group()
-    protection.add_argument("--passphrase-file", metavar="FILE", type=Path, help="file whose first line is the passphrase")
+    text = "file whose first line is the passphrase; mode 0600"
+    protection.add_argument("--passphrase-file", metavar="FILE", type=Path, help=text)
     protection.add_argument("--no-passphrase", action="store_true", help="do not encrypt the private key")
 
 

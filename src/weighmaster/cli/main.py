@@ -41,7 +41,7 @@ _CLOSED_PIPE: Final = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit code; results go to standard output, everything else to standard error."""
+    """Run one command line and return its exit code; results go to standard output, all else to standard error."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] in (["-h"], ["--help"]):
         return _print(Outcome(document={}, text=overview()), as_json=False)
@@ -87,10 +87,10 @@ def _parse(name: str, verb: Verb, words: list[str]) -> Namespace:
 @contextlib.contextmanager
 def _results_only() -> Iterator[None]:
     """Send what a model's own code or a library prints to standard error, the writes of foreign code included."""
-    sys.stdout.flush()
     try:
+        sys.stdout.flush()
         kept = os.dup(1)
-    except OSError:  # closed: there is nothing to protect
+    except (AttributeError, OSError):  # started without standard output: there is nothing to protect
         kept = -1
     try:
         with contextlib.redirect_stdout(sys.stderr):

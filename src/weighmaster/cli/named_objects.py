@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import operator
 import re
 import sys
-from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
-from weighmaster.errors import UsageError
+from weighmaster.errors import UsageError, WeighmasterError
 
 __all__ = ["call_named", "is_named"]
 
-_NAMED: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_NAMED: Final = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 
 
 def is_named(text: str) -> bool:
@@ -21,26 +24,24 @@ def is_named(text: str) -> bool:
 
 
 def call_named(text: str, option: str) -> Any:
-    """Return what ``module:callable`` returns; modules of the working directory are found, as with ``python -m``.
+    """Return what ``module:callable`` returns; the current directory is first on the path, as with ``open_model``.
 
     Args:
         text: ``module:callable``, dots allowed on both sides.
         option: of the command line, for messages.
 
     Raises:
-        UsageError: no such module or callable. What the callable itself raises is passed on.
+        UsageError: no such module or callable, or it raises; the cause is chained.
     """
-    module_name, _, path = text.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
+    module, _, attribute = text.partition(":")
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
     try:
-        found: Any = import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name != module_name and not module_name.startswith(f"{error.name}."):
-            raise
-        raise UsageError(f"{option}: {text}: no module named {error.name!r} here or on PYTHONPATH") from None
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    if not callable(found):
-        raise UsageError(f"{option}: {text}: expected a callable, found {type(found).__name__}")
-    return found()
+        return operator.attrgetter(attribute)(importlib.import_module(module))()
+    except WeighmasterError:
+        raise
+    except Exception as error:  # foreign code raises anything
+        raise UsageError(f"{option}: {text}: {type(error).__name__}: {error}") from error
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(here)

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO
@@ -25,14 +28,16 @@ def print_result(result: Mapping[str, object] | str) -> None:
 
 
 def print_error(text: str) -> None:
-    """Write a message to standard error."""
-    sys.stdout.flush()
-    _write(sys.stderr, text)
+    """Write a message to standard error; where that is closed there is nobody to tell, and the exit code remains."""
+    with contextlib.suppress(OSError, ValueError):
+        _write(sys.stderr, text)
 
 
-def _write(stream: IO[str], text: str) -> None:
+def _write(stream: IO[str] | None, text: str) -> None:
+    if stream is None:  # the process was started without it
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     lines = "".join(f"{printable(line)}\n" for line in text.split("\n"))
-    encoding = stream.encoding or "utf-8"
+    encoding = getattr(stream, "encoding", None) or "utf-8"
     stream.write(lines.encode(encoding, "backslashreplace").decode(encoding))
     stream.flush()
 

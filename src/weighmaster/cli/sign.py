@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("manifest", metavar="DIR", type=Path, help="manifest directory")
     parser.add_argument("--key", metavar="FILE", type=Path, required=True, help="private key in PEM, mode 0600")
-    parser.add_argument("--role", choices=("signer", "approver"), default="signer", help="part of the bundle's file name")
-    parser.add_argument("--passphrase-file", metavar="FILE", type=Path, help="file whose first line is the passphrase")
+    parser.add_argument("--role", choices=("signer", "approver"), default="signer", help="in the name of the bundle")
+    parser.add_argument("--passphrase-file", metavar="FILE", type=Path, help="its first line is the passphrase")
 
 
 def run(args: argparse.Namespace) -> Outcome:

@@ -96,16 +96,15 @@ def coverage_pairs(coverage: Coverage | None) -> Pairs:
     if coverage is None:
         return [("coverage", "none: files were read, nothing was run")]
     c = coverage
+    hashed, naive = share(c.consumed_hashed_bytes, c.consumed_bytes), share(c.naive_bytes, c.consumed_bytes)
     return [
         (
             "consumed",
-            f"{count(c.consumed, 'tensor')}, {c.consumed_bytes:,} bytes, read by the kernels of the probe set; "
-            f"{share(c.consumed_hashed_bytes, c.consumed_bytes)} of the bytes are in the table",
+            f"{count(c.consumed, 'tensor')}, {c.consumed_bytes:,} bytes, {hashed} of them in the table",
         ),
         (
             "named",
-            f"{count(c.naive, 'tensor')}, {c.naive_bytes:,} bytes ({share(c.naive_bytes, c.consumed_bytes)}) of them are "
-            "what named_parameters and named_buffers would show",
+            f"{count(c.naive, 'tensor')}, {c.naive_bytes:,} bytes, {naive}: all that named_parameters/buffers show",
         ),
         ("unexercised", f"{count(c.unconsumed, 'tensor')}, {c.unconsumed_bytes:,} bytes, digested and not run"),
         ("NOT verified", "\n".join(_excluded(c))),

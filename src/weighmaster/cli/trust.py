@@ -49,10 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     key = below("add-key", "trust one more public key")
     key.add_argument("--person", required=True, help="whose key it is, in one spelling: thresholds count persons")
     key.add_argument("--key", metavar="PUB", type=Path, required=True, help="public key in PEM")
-    key.add_argument("--role", choices=_ROLES, action="append", required=True, help="what the key may sign as; repeatable")
+    key.add_argument("--role", choices=_ROLES, action="append", required=True, help="what it may sign as; repeatable")
     product = below("add-product", "add a product, or change what is given of one that is there")
     product.add_argument("--product", required=True, help="name, as manifests give it")
-    product.add_argument("--require", metavar="ROLE=N", type=_threshold, action="append", help="persons who must sign in a role (default: signer=1)")
+    persons = "persons who must sign in a role (default: signer=1); repeatable"
+    product.add_argument("--require", metavar="ROLE=N", type=_threshold, action="append", help=persons)
     product.add_argument("--accept-root", metavar="ROOT", action="append", help="accept these roots alone; repeatable")
     product.add_argument("--minimum-serial", metavar="N", type=int, help="least serial accepted; it never goes down")
     product.add_argument("--max-excluded-bytes", metavar="N", type=int, help="consumed bytes that may stay unverified")
@@ -126,7 +127,13 @@ def _shown(trust: Trust) -> Outcome:
         "result": "trust",
         "file": trust.file,
         "keys": [
-            {"person": k.person, "fingerprint": k.key.fingerprint, "kind": k.key.kind, "roles": k.roles, "revoked": k.revoked}
+            {
+                "person": k.person,
+                "fingerprint": k.key.fingerprint,
+                "kind": k.key.kind,
+                "roles": k.roles,
+                "revoked": k.revoked,
+            }
             for k in trust.keys
         ],
         "products": [

@@ -26,7 +26,7 @@ runs inside of it (weighmaster.Gate)."""
 EXAMPLES: Final = (
     ("weighmaster verify manifest --trust trust.json --expect triage-encoder", "seal, signers, product, serial"),
     ("weighmaster verify manifest --trust trust.json --expect triage-encoder --source ./model", "the files too"),
-    ("weighmaster verify manifest --trust trust.json --expect triage-encoder --model ./model", "a load in this process"),
+    ("weighmaster verify manifest --trust trust.json --expect triage-encoder --model ./model", "and a load here"),
 )
 
 _SEAL_ONLY: Final = "seal holds; nothing was compared with it"
@@ -51,9 +51,7 @@ def run(args: argparse.Namespace) -> Outcome:
     sealed = wm.read_manifest(args.manifest)
     trust = wm.parse_trust(read_whole(args.trust), str(args.trust))
     with ProgressBar(None) as progress:
-        done = verify(
-            sealed, trust, expect=args.expect, source=args.source, model=args.model, progress=progress
-        )
+        done = verify(sealed, trust, expect=args.expect, source=args.source, model=args.model, progress=progress)
     return Outcome(document=_document(done), text=_text(done))
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import unicodedata
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ __all__ = [
 STAGES: Final = ("S0", "S1", "S2", "S3", "S4")
 LAYOUTS: Final = ("canonical", "materialized-v1", "resolved-v1", "strided")
 ROLES: Final = ("attribute", "buffer", "constant", "extra", "file", "inner", "non-persistent-buffer", "parameter")
+
+_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +78,7 @@ class Row:
             raise ValueError(f"{self.name}: a size beyond 2^53 - 1: {self.nbytes} bytes, shape {self.shape}")
         # Keys stand in canonical order and all values are strings, integers or null: the standard encoder's form is
         # the canonical one (a test holds it against the rfc8785 package).
-        return json.dumps(
+        return _ENCODE(
             {
                 "alias": self.alias,
                 "dtype": self.dtype,
@@ -87,9 +90,7 @@ class Row:
                 "sha256": self.sha256,
                 "shape": self.shape,
                 "stride": self.stride,
-            },
-            ensure_ascii=False,
-            separators=(",", ":"),
+            }
         ).encode("utf-8")
 
     @property
@@ -136,12 +137,15 @@ class Table:
     @cached_property
     def data(self) -> bytes:
         """The bytes of the table file."""
-        return b"".join(line + b"\n" for line in self.lines())
+        out = io.BytesIO()  # not a join, which would hold every line and the whole at once
+        for line in self.lines():
+            out.write(line + b"\n")
+        return out.getvalue()
 
     @cached_property
     def root(self) -> str:
         """The Merkle root over the lines, 64 hexadecimal digits: the one-line identity of the weights."""
-        return merkle.root(merkle.leaf_hash(line) for line in self.data.split(b"\n")[:-1]).hex()
+        return merkle.root(merkle.leaf_hash(line[:-1]) for line in io.BytesIO(self.data)).hex()
 
     @property
     def sha256(self) -> str:
@@ -262,7 +266,8 @@ def alias_map(views: tuple[TensorView, ...]) -> dict[str, str]:
     for view in sorted(views, key=lambda v: name_key(v.name)):
         if view.extent is None or view.nbytes == 0 or view.layout != "strided":
             continue
-        first = primary.setdefault((view.extent, view.dtype), view.name)
+        where = view.extent
+        first = primary.setdefault((where.device, where.address, where.nbytes, view.dtype), view.name)
         if first != view.name:
             out[view.name] = first
     return out

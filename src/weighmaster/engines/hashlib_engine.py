@@ -29,6 +29,9 @@ _RANGE: Final = 8 << 20
 _BATCH: Final = 4 << 20
 """Bytes of small tensors that one task digests (counted with padding): smaller tasks would cost more than they do."""
 
+_TINY: Final = LEAF // 2
+"""Bytes up to which the gate digest is no work for a second thread: the two would only wait for the interpreter lock."""
+
 
 class HashlibEngine:
     """Digests with `hashlib`; see the module."""
@@ -68,7 +71,7 @@ class _Plan:
         self.pool, self.wanted, self.report = pool, wanted, report
 
     def run(self, views: Sequence[TensorView]) -> tuple[TensorDigest, ...]:
-        waiting = [self._submit(group) for group in _groups(views)]
+        waiting = [self._submit(group) for group in _groups(views, self.wanted)]
         out: list[TensorDigest] = []
         for group, futures, flat in waiting:
             if futures is None:
@@ -110,7 +113,7 @@ class _Plan:
         return (TensorDigest(sha256=text, fsverity64k="", leaves=b""),)
 
 
-def _groups(views: Sequence[TensorView]) -> Iterator[tuple[TensorView, ...]]:
+def _groups(views: Sequence[TensorView], wanted: Wanted) -> Iterator[tuple[TensorView, ...]]:
     group: list[TensorView] = []
     size = 0
     for view in views:
@@ -121,7 +124,7 @@ def _groups(views: Sequence[TensorView]) -> Iterator[tuple[TensorView, ...]]:
             yield (view,)
             continue
         group.append(view)
-        size += max(view.nbytes, LEAF)
+        size += 0 if wanted == "gate" and view.nbytes <= _TINY else max(view.nbytes, LEAF)
         if size >= _BATCH:
             yield tuple(group)
             group, size = [], 0

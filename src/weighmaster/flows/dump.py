@@ -14,7 +14,7 @@ from typing import Final
 
 from weighmaster.capture.dump_names import escape
 from weighmaster.capture.open_model import Opened
-from weighmaster.capture.probe_set import parse_probe_set
+from weighmaster.capture.probe_set import ProbeSet, parse_probe_set
 from weighmaster.capture.torch_model import TorchModel
 from weighmaster.core.canonical import dumps
 from weighmaster.core.digest import leaf_digest, root_of_leaves
@@ -25,6 +25,7 @@ from weighmaster.engines.port import Progress
 from weighmaster.errors import Fault, NotAdmitted, StageFault, StorageError, TensorFault, TensorSetFault, UsageError
 from weighmaster.flows.artefact import PROBE_SET, Manifest
 from weighmaster.flows.selftest import require_self_test
+from weighmaster.flows.snapshots import training_faults
 
 __all__ = ["INDEX", "SUMS", "Dumped", "dump"]
 
@@ -69,7 +70,7 @@ def dump(opened: Opened, manifest: Manifest, directory: Path, *, progress: Progr
     try:
         temporary.mkdir(parents=True)
         dumped = _write(manifest, views, temporary, progress)
-        os.rename(temporary, directory)  # noqa: PTH119, PTH104  # Path.rename would replace an empty directory made meanwhile
+        os.rename(temporary, directory)  # noqa: PTH104  # Path.rename would replace an empty directory made meanwhile
     except OSError as error:
         raise StorageError(f"{directory}: cannot be written: {error.strerror or error}") from error
     finally:
@@ -90,13 +91,21 @@ def _steady_views(opened: Opened, manifest: Manifest) -> dict[str, TensorView]:
     probe = parse_probe_set(manifest.probe_set, PROBE_SET)
     _require_clean(opened.faults)
     _require_clean(live.privatize("private")[1])
-    for _ in range(live.warm_ups):
-        live.run(probe)
-    snapshot = live.snapshot()
-    training = [StageFault(p or "(model)", "is in training mode", expected="evaluation mode") for p in snapshot.training]
-    _require_clean((*snapshot.faults, *training))
+    loaded = live.snapshot(structure=False)
+    _require_clean((*loaded.faults, *training_faults(loaded)))
+    _run(live, probe)
+    snapshot = live.snapshot(structure=False)
+    _require_clean(snapshot.faults)
     _require_clean(tuple(_set_faults(manifest, snapshot.views)))
     return {view.name: view for view in snapshot.views}
+
+
+def _run(live: TorchModel, probe: ProbeSet) -> None:
+    try:
+        for _ in range(live.warm_ups):
+            live.run(probe)
+    except Exception as error:  # noqa: BLE001  # whatever the model raises is a finding about the model
+        _require_clean((StageFault("probe set", f"the model does not run it: {type(error).__name__}: {error}"),))
 
 
 def _require_clean(faults: tuple[Fault, ...]) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weighmaster.capture.safetensors_files import open_checkpoint
 from weighmaster.capture.sources import source_files
 from weighmaster.core.compare import compare
 from weighmaster.core.manifest import Table
@@ -117,48 +116,44 @@ def _not_covered(files: int | None, verdict: Verdict | None) -> Iterator[str]:
     yield "another process than this one: only the gate inside the serving process admits what that process serves"
 
 
-# -- files (5) ------------------------------------------------------------------------------------------------------------
+# -- files (5) ------------------------------------------------------------------------------------------------------
 
 
 def _files(
     manifest: Manifest, source: Path | str, engine: DigestEngine, progress: Progress | None
 ) -> tuple[int, int | None, list[Fault]]:
     """Return how many files and how many tensors in them were compared, and what is wrong."""
-    statement = manifest.statement
+    validated = manifest.statement.sources
     table = next((t for t in manifest.tables if (t.stage, t.view) == ("S0", "logical")), None)
-    if not statement.sources and table is None:
+    if not validated and table is None:
         fault = SourceFault(
             "sources", "the statement lists no file, so none can match", expected="at least one file", found="none"
         )
         return 0, None, [fault]
-    faults: list[Fault] = [*source_faults(statement.sources, source_files(source))] if statement.sources else []
+    faults: list[Fault] = [*source_faults(validated, source_files(source))]
     if table is None:
-        return len(statement.sources), None, faults
+        return len(validated), None, faults
     try:
         faults += _file_tensors(table, source, engine, progress)
     except (UsageError, MalformedArtefact):
         if not faults:
             raise  # otherwise the changed or missing file is the finding, and named already
-    return len(statement.sources), len(table.rows), faults
+    return len(validated), len(table.rows), faults
 
 
 def _file_tensors(table: Table, source: Path | str, engine: DigestEngine, progress: Progress | None) -> list[Fault]:
-    from weighmaster.capture.port import Snapshot  # noqa: PLC0415
-    from weighmaster.flows.snapshots import digest_snapshot  # noqa: PLC0415  # imports torch, which a seal does not need
+    """Weigh the files anew and compare tensor by tensor, so that a finding names the tensor and not the file alone."""
+    from weighmaster.flows.weigh import weigh_files  # noqa: PLC0415  # imports torch, which a seal does not need
 
-    with open_checkpoint(source) as checkpoint:
-        views = tuple(sorted(checkpoint.views(), key=lambda v: v.name.encode("utf-8")))
-        snapshot = Snapshot(views=views, excluded=(), facts=(), faults=(), training=())
-        digested = digest_snapshot(snapshot, engine, stage="S0", view="logical", progress=progress)
-        checkpoint.check_unchanged()
-    diff = compare(table, digested.table)
+    found = weigh_files(source, product="-", version="-", serial=0, engine=engine, progress=progress).gate
+    diff = compare(table, found)
     return [*diff.set_faults(), *diff.byte_faults()]
 
 
-# -- model (4) to (12) ----------------------------------------------------------------------------------------------------
+# -- model (4) to (12) ----------------------------------------------------------------------------------------------
 
 
-def _model(  # noqa: PLR0913, PLR0917
+def _model(
     sealed: SealedManifest,
     trusted: Trusted,
     expect: str,

@@ -13,11 +13,14 @@ from weighmaster.capture.probe_auto import auto_probe
 from weighmaster.capture.probe_set import ProbeSet, from_examples, parse_probe_set
 from weighmaster.capture.safetensors_files import open_checkpoint
 from weighmaster.capture.sources import source_files
+from weighmaster.capture.torch_files import open_pickled
+from weighmaster.capture.torch_kind import kind_of
 from weighmaster.capture.torch_model import TorchModel
 from weighmaster.capture.torch_switches import torch_facts
 from weighmaster.core.environment import POLICY_ALL_EQUAL, Environment, policy_digest
 from weighmaster.core.source import Source
 from weighmaster.core.statement import EXCLUSION_REASONS, EnvironmentRef, Method, Statement, TableEntry
+from weighmaster.core.tensor import TensorView
 from weighmaster.engines.hashlib_engine import HashlibEngine
 from weighmaster.engines.port import DigestEngine, Progress
 from weighmaster.errors import EnvironmentFault, Fault, NotWeighed, StageFault, UsageError
@@ -209,21 +212,19 @@ def weigh_files(
     engine: DigestEngine | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Weigh a safetensors file or checkpoint directory at rest (stage S0, view ``logical``); nothing is loaded.
+    """Weigh a safetensors file, a checkpoint directory or a pickled checkpoint at rest (stage S0, view ``logical``).
 
+    Nothing is executed: a pickle is read by an unpickler that builds tensors and plain containers alone, into memory.
     Such a manifest identifies files. The gate does not admit a live model on it.
 
     Raises:
+        UsageError: there is nothing of the kind, or a pickle that asks for more.
         MalformedArtefact: the checkpoint does not follow the format.
         SourceFault: a file changed while it was read.
     """
     require_self_test()
     engine = engine or HashlibEngine()
-    with open_checkpoint(path) as checkpoint:
-        views = tuple(sorted(checkpoint.views(), key=lambda v: v.name.encode("utf-8")))
-        snapshot = Snapshot(views=views, excluded=(), facts=(), faults=(), training=())
-        digested = digest_snapshot(snapshot, engine, stage="S0", view="logical", progress=progress)
-        checkpoint.check_unchanged()
+    digested, loader = _digest_files(Path(path), engine, progress)
     statement = Statement(
         product=product,
         version=version,
@@ -231,7 +232,7 @@ def weigh_files(
         gate_stage="S0",
         gate_view="logical",
         tables=(TableEntry.of(digested.table),),
-        method=Method(engine=engine.name, loader="safetensors-files", trace="none", mapped="none", materialized=(), extra=()),
+        method=Method(engine=engine.name, loader=loader, trace="none", mapped="none", materialized=(), extra=()),
         probe_set=None,
         coverage=None,
         structure=None,
@@ -247,3 +248,19 @@ def weigh_files(
         environment=None,
         probe_set=None,
     )
+
+
+def _digest_files(path: Path, engine: DigestEngine, progress: Progress | None) -> tuple[Digested, str]:
+    """Return the digests of a checkpoint's tensors, and how they were read."""
+    if path.is_file() and kind_of(path) in ("checkpoint", "torchscript", "torch-export"):
+        return _digest_views(open_pickled(path), engine, progress), "torch-pickle"
+    with open_checkpoint(path) as checkpoint:
+        digested = _digest_views(checkpoint.views(), engine, progress)
+        checkpoint.check_unchanged()
+    return digested, "safetensors-files"
+
+
+def _digest_views(views: tuple[TensorView, ...], engine: DigestEngine, progress: Progress | None) -> Digested:
+    ordered = tuple(sorted(views, key=lambda v: v.name.encode("utf-8")))
+    snapshot = Snapshot(views=ordered, excluded=(), facts=(), faults=(), training=())
+    return digest_snapshot(snapshot, engine, stage="S0", view="logical", progress=progress)

@@ -110,3 +110,28 @@ def test_one_fault_per_missing_extra_and_changed_fact() -> None:
         ("#eps", "scalar of the signed structure is gone", "0x1.0p-20", None),
     ]
     assert all(type(f) is StructureFault and (f.step, f.exit_code) == (7, 17) for f in faults)
+
+
+@pytest.mark.parametrize("side", ["gone", "came"])
+def test_what_lies_below_a_wholly_new_or_gone_path_is_counted_there(side: str) -> None:
+    below = (
+        fact("layer.1", "class", "evil.Layer"),
+        fact("layer.1#rank", "scalar", "8"),
+        fact("layer.1.down", "class", "torch.nn.Linear"),
+        fact("layer.10", "class", "torch.nn.Linear"),
+    )
+    more = Structure(facts=(*FACTS, *sorted(below, key=lambda f: f.path)))
+    faults = structure_faults(*((more, STRUCTURE) if side == "gone" else (STRUCTURE, more)))
+    words = (
+        "class of the signed structure is gone" if side == "gone" else "class that the signed structure does not have"
+    )
+    assert [(f.subject, f.detail) for f in faults] == [
+        ("layer.1", f"{words} (and 2 facts below it)"),
+        ("layer.10", words),
+    ]
+
+
+def test_a_new_fact_below_a_path_that_stays_is_shown_itself() -> None:
+    found = Structure(facts=(*FACTS, fact("layer.0#_forward_hooks[0]", "hook", "evil.hook")))
+    (fault,) = structure_faults(STRUCTURE, found)
+    assert (fault.subject, fault.found) == ("layer.0#_forward_hooks[0]", "evil.hook")

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run the vectors of spec/manifest.md: against this package, a second reading of the root, and their own generator."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from weighmaster.errors import SignatureFault, WeighmasterError
+from weighmaster.flows.artefact import STATEMENT, Manifest, bind, read_manifest, write_manifest
+
+ROOT = Path(__file__).parents[2] / "vectors" / "manifest"
+CASES = sorted(path.name for path in ROOT.iterdir() if (path / "expect.json").exists())
+NEGATIVE = [name for name in CASES if name.endswith("_fail")]
+POSITIVE = [name for name in CASES if not name.endswith("_fail")]
+
+
+def expectation(case: str) -> Any:
+    return json.loads((ROOT / case / "expect.json").read_bytes())
+
+
+def opened(case: str) -> Manifest:
+    """Read the directory and bind it to the signed payload."""
+    sealed = read_manifest(ROOT / case / "manifest")
+    apart = ROOT / case / "payload.json"
+    payload = apart.read_bytes() if apart.exists() else sealed.files[STATEMENT]
+    return bind(payload, sealed.files, "manifest")
+
+
+def test_vectors_are_all_there() -> None:
+    assert len(POSITIVE) == 6
+    assert len(NEGATIVE) == 48
+
+
+@pytest.mark.parametrize("case", POSITIVE)
+def test_good_manifests_are_bound(case: str) -> None:
+    manifest, expect = opened(case), expectation(case)
+    assert (manifest.root, len(manifest.gate.rows)) == (expect["root"], expect["count"])
+
+
+@pytest.mark.parametrize("case", NEGATIVE)
+def test_bad_manifests_are_refused(case: str) -> None:
+    expect = expectation(case)
+    with pytest.raises(WeighmasterError) as caught:
+        opened(case)
+    assert type(caught.value).__name__ == expect["error"]
+    assert [text for text in expect["contains"] if text not in str(caught.value)] == []
+    assert caught.value.exit_code == {"MalformedArtefact": 20, "SignatureFault": 13}[expect["error"]]
+
+
+@pytest.mark.parametrize("case", POSITIVE)
+def test_a_good_manifest_is_written_as_it_was_read(case: str, tmp_path: Path) -> None:
+    manifest = opened(case)
+    write_manifest(manifest, tmp_path / "again")
+    again = {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
+    assert again.pop(STATEMENT) == manifest.payload
+    read = {p.name: p.read_bytes() for p in (ROOT / case / "manifest").iterdir() if p.name != STATEMENT}
+    assert again == read
+
+
+def merkle_root(level: list[bytes]) -> bytes:
+    """RFC 9162, 2.1.1, as a recursion."""
+    if len(level) < 2:
+        return level[0] if level else hashlib.sha256().digest()
+    split = 1 << (len(level) - 1).bit_length() - 1
+    return hashlib.sha256(b"\1" + merkle_root(level[:split]) + merkle_root(level[split:])).digest()
+
+
+@pytest.mark.parametrize("case", POSITIVE)
+def test_a_second_reader_finds_the_same_root(case: str) -> None:
+    apart = ROOT / case / "payload.json"
+    statement = json.loads((apart if apart.exists() else ROOT / case / "manifest" / STATEMENT).read_bytes())
+    weights, file = statement["subject"]
+    data = (ROOT / case / "manifest" / file["name"]).read_bytes()
+    lines = data.split(b"\n")
+    assert lines.pop() == b""
+    assert hashlib.sha256(data).hexdigest() == file["digest"]["sha256"]
+    assert merkle_root([hashlib.sha256(b"\0" + line).digest() for line in lines]).hex() == weights["digest"]["sha256"]
+    gate = statement["predicate"]["tables"][-1]
+    assert (gate["root"], gate["count"]) == (weights["digest"]["sha256"], len(lines))
+    primaries = [row for row in map(json.loads, lines) if row["alias"] is None]
+    assert sum(row["nbytes"] for row in primaries) == int(gate["bytes"])
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "live" / "manifest").iterdir()))
+def test_any_changed_file_is_noticed(name: str) -> None:
+    """Each file of a good manifest, with each of some bytes flipped: never bound."""
+    sealed = read_manifest(ROOT / "live" / "manifest")
+    payload = sealed.files[STATEMENT]
+    for at in range(0, len(sealed.files[name]), 97):
+        data = bytearray(sealed.files[name])
+        data[at] ^= 8
+        with pytest.raises(SignatureFault):
+            bind(payload, {**sealed.files, name: bytes(data)}, "manifest")
+
+
+def test_generator_writes_the_same_bytes(tmp_path: Path) -> None:
+    runpy.run_path(str(ROOT / "generate.py"))["write"](tmp_path)
+    made = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    kept = {p.relative_to(ROOT): p.read_bytes() for case in CASES for p in (ROOT / case).rglob("*") if p.is_file()}
+    assert made.keys() == kept.keys()
+    assert [str(path) for path in made if made[path] != kept[path]] == []
