@@ -5,13 +5,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from weighmaster.errors import SignatureFault, WeighmasterError
+from weighmaster import errors
+from weighmaster.core.compare import compare
+from weighmaster.core.digest import digest_bytes
+from weighmaster.core.manifest import LAYOUTS, ROLES, STAGES
+from weighmaster.core.selftest import pattern
+from weighmaster.core.source import ROLES as SOURCE_ROLES
+from weighmaster.core.statement import EXCLUSION_REASONS, TRACES
+from weighmaster.core.structure import Structure, StructureFact, structure_faults
+from weighmaster.errors import Fault, NotAdmitted, SignatureFault, WeighmasterError
 from weighmaster.flows.artefact import STATEMENT, Manifest, bind, read_manifest, write_manifest
 
 ROOT = Path(__file__).parents[2] / "vectors" / "manifest"
@@ -105,3 +115,46 @@ def test_generator_writes_the_same_bytes(tmp_path: Path) -> None:
     kept = {p.relative_to(ROOT): p.read_bytes() for case in CASES for p in (ROOT / case).rglob("*") if p.is_file()}
     assert made.keys() == kept.keys()
     assert [str(path) for path in made if made[path] != kept[path]] == []
+
+
+def spec(name: str) -> str:
+    return (ROOT.parents[1] / "spec" / name).read_text(encoding="utf-8")
+
+
+def test_examples_of_the_specification_are_real() -> None:
+    rows = (ROOT / "live" / "manifest" / "tensors.S3.kernel.jsonl").read_text(encoding="utf-8").splitlines()
+    assert f"```\n{rows[2]}\n{rows[3]}\n```" in spec("manifest.md")
+    assert f"`{expectation('live')['root']}`" in spec("manifest.md")
+
+
+def test_example_of_a_refusal_is_real() -> None:
+    """The text in spec/admission.md is what the gate raises for these two faults."""
+    validated = opened("live").gate
+    flipped = bytearray(pattern(150_000))
+    flipped[0] ^= 1
+    digest = digest_bytes(bytes(flipped)).fsverity64k
+    rows = tuple(replace(r, fsverity64k=digest) if r.name == "lm_head.weight" else r for r in validated.rows)
+    diff = compare(validated, replace(validated, rows=rows))
+    before, after = digest_bytes(pattern(150_000)).leaves, digest_bytes(bytes(flipped)).leaves
+    hook = StructureFact(path="head#_forward_hooks[0]", kind="hook", value="evil.hook")
+    faults = [
+        *diff.byte_faults({"lm_head.weight": before}, {"lm_head.weight": after}),
+        *structure_faults(Structure(facts=()), Structure(facts=(hook,))),
+    ]
+    raised = NotAdmitted("thorax-triage: the live model is not admitted", faults)
+    assert f"```\n{raised}\n```" in spec("admission.md")
+    assert f"the exit code is {raised.exit_code}:" in spec("admission.md")
+
+
+def test_exit_codes_of_the_specification_are_those_of_the_classes() -> None:
+    table = spec("admission.md").split("| code | meaning |")[1].split("\n\n")[0]
+    rows = {int(line.split("|")[1]): line for line in table.splitlines() if line[2:3].isdigit()}
+    for cls in (c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, Fault) and c is not Fault):
+        assert f"step {cls.step}, {cls.title}" in rows[cls.exit_code], cls
+    assert {2, 20, 70} <= rows.keys()
+
+
+def test_roles_layouts_and_reasons_of_the_specification_are_those_of_the_code() -> None:
+    text = spec("manifest.md")
+    for word in (*ROLES, *LAYOUTS, *STAGES, *EXCLUSION_REASONS, *TRACES, *SOURCE_ROLES):
+        assert re.search(rf"[`| ]{re.escape(word)}[`| ,]", text), word

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from weighmaster.capture import torch_walk
 from weighmaster.core.structure import KINDS, parse_structure, structure_faults
 from weighmaster.errors import MalformedArtefact
 
@@ -68,6 +70,23 @@ def test_known_kinds_are_those_of_the_specification() -> None:
     spec = (ROOT.parents[1] / "spec" / "structure.md").read_text(encoding="utf-8")
     table = spec[spec.index("| kind |") :].split("\n\n")[0]
     assert sorted(line.split("`")[1] for line in table.splitlines()[2:]) == sorted(KINDS)
+
+
+def test_example_of_the_specification_is_real() -> None:
+    spec = (ROOT.parents[1] / "spec" / "structure.md").read_text(encoding="utf-8")
+    example = spec.split("```")[1].strip().splitlines()
+    lines = (ROOT / "model" / "signed.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(example) == 6
+    assert [line for line in example if line not in lines] == []
+    (fault,) = findings("configuration_changed_fail")
+    assert spec.split("```")[3].strip() == str(fault)
+
+
+def test_what_is_left_out_is_what_the_specification_lists() -> None:
+    spec = (ROOT.parents[1] / "spec" / "structure.md").read_text(encoding="utf-8")
+    table = spec.split("| attribute | reason |")[1].split("\n\n")[0]
+    named = set(re.findall(r"`(\w+)`", table))
+    assert named == set(torch_walk.LEFT_OUT) | set(torch_walk._GRAPH_INTERNALS)
 
 
 def test_generator_writes_the_same_bytes(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from weighmaster.core.canonical import dumps
 from weighmaster.core.compare import compare
 from weighmaster.core.digest import digest_bytes, root_of_leaves
+from weighmaster.core.dtype import DTYPES
 from weighmaster.core.manifest import Row, Table, parse_table, split_leaves
 from weighmaster.core.tensor import TensorView
 from weighmaster.engines.hashlib_engine import HashlibEngine
@@ -113,6 +114,16 @@ def test_fsverity_and_sha256sum_give_the_same(case: str, tmp_path: Path) -> None
     )
     flat = subprocess.run(["sha256sum", str(file)], capture_output=True, text=True, check=True).stdout.split()[0]
     assert flat == claim["row"]["sha256"]
+
+
+def test_example_and_types_of_the_specification_are_real() -> None:
+    spec = (ROOT.parents[1] / "spec" / "tensor-digest.md").read_text(encoding="utf-8")
+    claim = load("special_floats", "claim.json")
+    assert spec.split("```")[1].strip().replace(" ", "") == claim["bytes"]["hex"]
+    assert all(f"`{claim['row'][key]}`" in spec for key in ("sha256", "fsverity64k"))
+    table = spec.split("| bytes | dtypes |")[1].split("\n\n")[0]
+    listed = {name: int(line.split("|")[1]) for line in table.splitlines()[2:] for name in line.split("`")[1::2]}
+    assert listed == DTYPES
 
 
 def test_generator_writes_the_same_bytes(tmp_path: Path) -> None:

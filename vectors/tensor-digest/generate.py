@@ -118,7 +118,7 @@ def negative_digests() -> dict[str, Case]:
         return bad(
             "TensorFault",
             ["t: ", f"expected {value}", f"found {held.get(key, '')}"],
-            claim(source, leaves=False, **{key: value}),
+            claim(source, leaves=False, **dict[str, Any]({key: value})),
         )
 
     return {

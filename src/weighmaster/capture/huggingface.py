@@ -24,6 +24,7 @@ __all__ = ["load_directory", "loading_faults"]
 
 _SINGLE: Final = "model.safetensors"
 _INDEX: Final = "model.safetensors.index.json"
+_INSTEAD: Final = "load it as production does, in a module:callable"
 _SHOWN: Final = 300
 
 
@@ -111,6 +112,8 @@ def _loader(config: Mapping[str, Any], directory: Path) -> Any:
     file = str(directory / "config.json")
     names = config.get("architectures")
     if names is None or names == []:
+        if "auto_map" in config:
+            raise UsageError(f"{file}: names no class, and its auto_map is remote code, which is off; {_INSTEAD}")
         return transformers.AutoModel
     if not isinstance(names, list) or not isinstance(names[0], str):
         raise MalformedArtefact(file, "architectures", expected="a list of class names", found=_show(names))
@@ -122,8 +125,7 @@ def _loader(config: Mapping[str, Any], directory: Path) -> Any:
         return found
     why = ", and the code that comes with the model is remote code, which is off" if "auto_map" in config else ""
     raise UsageError(
-        f"{file}: transformers {transformers.__version__} has no model class {_show(names[0])}{why}; load it as "
-        "production does, in a module:callable"
+        f"{file}: transformers {transformers.__version__} has no model class {_show(names[0])}{why}; {_INSTEAD}"
     )
 
 

@@ -116,10 +116,10 @@ def _broken(path: Path, found: str) -> MalformedArtefact:
 def _tensors(value: object, path: Path) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield name and tensor of everything nested in `value`, without recursion: the file decides how deep it goes."""
     stack: list[tuple[tuple[str, ...], object]] = [((), value)]
-    count = 0
+    count = 1
     while stack:
         parts, item = stack.pop()
-        count += 1
+        count += len(item) if isinstance(item, (Mapping, list, tuple)) else 0  # before they are put on the stack
         if count > MAX_ENTRIES or len(parts) > MAX_DEPTH:
             expected = f"at most {MAX_ENTRIES} values, nested at most {MAX_DEPTH} deep"
             raise MalformedArtefact(str(path), _show(".".join(parts)), expected=expected, found="more")

@@ -12,6 +12,7 @@ import collections
 import contextlib
 import enum
 import functools
+import re
 import types
 import warnings
 from collections.abc import Iterator, Mapping
@@ -38,6 +39,7 @@ LEFT_OUT: Final[dict[str, str]] = {
     "_name_or_path": "where the model was loaded from; the files are in the sources by digest",
     "name_or_path": "as _name_or_path",
     "_commit_hash": "as _name_or_path",
+    "_original_object_hash": "hash() of a configuration at loading, seeded anew in each process",
     "warnings_issued": "counts warnings that were printed",
     "_non_persistent_buffers_set": "is in the role of each buffer",
     "_forward_hooks_always_called": "bookkeeping of _forward_hooks, by process-wide ids",
@@ -62,6 +64,9 @@ _GRAPH_INTERNALS: Final = frozenset(
     }
 )
 """Attributes of torch.fx.GraphModule that describe its graph; the graph is one fact instead."""
+
+_POSITION: Final = re.compile(r" # [^#\"]*:\d+:\d+$")
+_MANGLED: Final = re.compile(r"(?<=\.)___torch_mangle_\d+\.")
 
 _MODULE_TABLES: Final = frozenset({"_parameters", "_buffers", "_modules"})
 _HOOK_TABLES: Final = frozenset(
@@ -176,7 +181,8 @@ class _Walker:
             self._scripted(module, path)
             return
         # torch.export fixes the mode in the graph, leaves the flags as they were, and replaces eval() by an error.
-        fixed = fixed or (isinstance(module, torch.fx.GraphModule) and "eval" in vars(module))
+        exported = isinstance(module, torch.fx.GraphModule) and "eval" in vars(module)
+        fixed = (fixed or exported) and _without_mode(module)
         self.fact(path, "training", "fixed in the graph" if fixed else str(module.training).lower())
         if module.training and not fixed:
             self.training.append(path)
@@ -251,8 +257,7 @@ class _Walker:
             self.module(child, _join(path, name))
 
     def _script_graph(self, module: Any, graph: Any, where: str, path: str) -> None:
-        text = "\n".join(line.split(" # ", 1)[0].rstrip() for line in str(graph).splitlines())
-        self.fact(where, "graph", text)
+        self.fact(where, "graph", _graph_text(graph))
         for i, constant in enumerate(_script_constants(graph)):
             self.tensor(constant, f"{where}<constant:{i}>", "constant", 0)
         known = {name for name, _ in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))}
@@ -434,6 +439,13 @@ class _Walker:
         return True
 
 
+def _without_mode(module: torch.nn.Module) -> bool:
+    """Tell whether a module has no forward of its own to put in a mode: a graph, or what export keeps tensors in."""
+    kind = type(module)
+    plain = kind is torch.nn.Module or kind.__module__ == "torch.export._unlift"
+    return plain or isinstance(module, torch.fx.GraphModule)
+
+
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
@@ -464,6 +476,12 @@ def parts_of(tensor: torch.Tensor) -> tuple[list[tuple[str, torch.Tensor]], obje
         ]
         return inner, tuple(tensor.shape)
     return None
+
+
+def _graph_text(graph: Any) -> str:
+    """Return a graph as text, without source positions, and without the counts of compiled types of the process."""
+    lines = (_POSITION.sub("", line).rstrip() for line in str(graph).splitlines())
+    return _MANGLED.sub("", "\n".join(lines))
 
 
 def _compiled_constants(module: Any) -> list[torch.Tensor]:

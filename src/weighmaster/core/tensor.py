@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -65,6 +66,7 @@ class TensorView:
     read: ReadRange
 
 
+@functools.lru_cache(maxsize=1024)  # a model has many tensors of few shapes
 def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the strides of a C-contiguous tensor of this shape, in elements.
 

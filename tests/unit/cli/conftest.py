@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tiny release - model, keys, trust file, signed manifest - made once, and a way to run command lines on copies of it."""
+"""A tiny release (model, keys, trust file, signed manifest), made once, and a way to run command lines on copies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import weighmaster as wm
 from weighmaster.cli.main import main
 from weighmaster.seal.keys import generate, write_private, write_public
-from weighmaster.seal.trust import with_key, with_product
+from weighmaster.seal.trust import trust_to_bytes, with_key, with_product
 
 MODEL = """
 import os
@@ -62,12 +62,10 @@ def patched():
 def training():
     return load().train()
 
-def hidden():
+def transposed():
     model = load()
-    scale = [torch.full((4,), 0.5)]
-    kept = model.last.forward
-    class Opaque:
-        __slots__ = ("tensor",)
+    weight = model.first.weight
+    model.first.weight = torch.nn.Parameter(weight.detach().t().contiguous().t())
     return model
 
 def leaves():
@@ -130,8 +128,6 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_public(folder / f"{person.lower()}.key.pub", key.public)
         trust = with_key(trust, person=person, key=key.public, roles=(role,))
     rule = wm.ProductRule(product="net", required_roles=(wm.RoleThreshold(role="signer", threshold=1),))
-    from weighmaster.seal.trust import trust_to_bytes
-
     (folder / "trust.json").write_bytes(trust_to_bytes(with_product(trust, rule)))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -53,7 +53,8 @@ def test_threads_are_counted_together():
 
 
 @pytest.mark.parametrize(
-    ("nbytes", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.00 kB"), (1_234_000_000, "1.23 GB"), (10**19, "10000.00 PB")]
+    ("nbytes", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.00 kB"), (1_234_000_000, "1.23 GB"), (10**19, "10000.00 PB")],
 )
 def test_amounts(nbytes, text):
     assert amount(nbytes) == text

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured in a process of its own: each prints one line of JSON. ``digest.py`` starts it."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from measure import Peak, spent
+
+KIB = 1024
+PRODUCT = "benchmark"
+
+
+def timed(out: dict[str, Any], name: str, work: Callable[[], Any]) -> Any:
+    """Run `work`, note its figures under `name`, and return what it gives."""
+    kept: list[Any] = []
+    figures = spent(lambda: kept.append(work()))
+    out[f"{name}_cpu"], out[f"{name}_wall"] = figures["cpu"], figures["wall"]
+    return kept[0]
+
+
+def hash_alone(mib: int) -> dict[str, Any]:
+    """Hash a buffer as often as `mib` asks, once a line comes in: the control for scaling."""
+    buffer = bytes(16 << 20)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    return spent(lambda: [hashlib.sha256(buffer).digest() for _ in range(max(1, mib // 16))])
+
+
+def many(count: int, threads: int) -> dict[str, Any]:
+    """Weigh and verify a list of live 4 KiB tensors."""
+    import torch
+
+    from weighmaster.capture.torch_model import TorchModel
+    from weighmaster.core.compare import compare
+    from weighmaster.engines.hashlib_engine import HashlibEngine
+    from weighmaster.flows.snapshots import digest_snapshot
+
+    model = torch.nn.Module()
+    tensors = (torch.nn.Parameter(torch.randn(KIB), requires_grad=False) for _ in range(count))
+    model.tensors = torch.nn.ParameterList(tensors)
+    model.eval()
+    engine, live = HashlibEngine(threads), TorchModel(model)
+    peak, out = Peak(), dict[str, Any]()
+    first = timed(out, "snapshot", live.snapshot)
+    validated = timed(out, "digest", lambda: digest_snapshot(first, engine, stage="S3"))
+    timed(out, "root", lambda: validated.table.root)
+    del first
+    again = timed(out, "verify_snapshot", live.snapshot)
+    found = timed(out, "verify_digest", lambda: digest_snapshot(again, engine, stage="S3", wanted="gate"))
+    diff = timed(out, "verify_compare", lambda: compare(validated.table, found.table))
+    out |= {"peak": peak.growth, "peak_reset": peak.reset, "rows": len(found.table.rows)}
+    if not diff.same or len(found.table.rows) != count:
+        raise SystemExit("the second table differs from the first")
+    timed(out, "bare_weigh", lambda: _bare(count, padded=True))
+    timed(out, "bare_verify", lambda: _bare(count, padded=False))
+    return out
+
+
+def _bare(count: int, *, padded: bool) -> None:
+    """Make the hashlib calls that these tensors cost at least: what no code around them can save."""
+    data, zeros = bytes(4 * KIB), bytes(60 * KIB)
+    for _ in range(count):
+        state = hashlib.sha256(data)
+        if padded:
+            leaf = state.copy()
+            leaf.update(zeros)
+            leaf.digest()
+        state.digest()
+
+
+def rest(path: Path, threads: int) -> dict[str, Any]:
+    """Weigh a checkpoint at rest; return how far resident memory rose above that of the loaded program."""
+    from weighmaster.engines.hashlib_engine import HashlibEngine
+    from weighmaster.flows.weigh import weigh_files
+
+    out: dict[str, Any] = {}
+    peak = Peak()
+    engine = HashlibEngine(threads)
+    manifest = timed(out, "weigh_files", lambda: weigh_files(path, product=PRODUCT, version="1", serial=1, engine=engine))
+    table = len(manifest.gate.data)
+    leaves = sum(len(leaf) for leaf in manifest.leaves.values())
+    bounds = {"table": table, "leaves": leaves, "bytes": manifest.gate.nbytes, "rows": len(manifest.gate.rows)}
+    return out | bounds | {"peak": peak.growth, "peak_reset": peak.reset}
+
+
+def _loaded(model: Path, started: float, out: dict[str, Any]) -> Any:
+    """Load the encoder as a service would; the figures count from the start of the process, imports included."""
+    import transformers
+
+    import weighmaster as wm
+
+    transformers.utils.logging.disable_progress_bar()
+    encoder = transformers.AutoModel.from_pretrained(model, local_files_only=True).eval()
+    out["load_cpu"], out["load_wall"] = time.process_time(), time.monotonic() - started
+    for name in ("Gate", "weigh", "sign"):
+        getattr(wm, name)  # our own modules, which the first use imports, count as ours
+    out["imports_cpu"] = time.process_time() - out["load_cpu"]
+    out["imports_wall"] = time.monotonic() - started - out["load_wall"]
+    return encoder
+
+
+def weigh(model: Path, directory: Path, started: float) -> dict[str, Any]:
+    """Load and weigh the encoder; then write, sign and trust."""
+    import weighmaster as wm
+    from weighmaster.seal.keys import generate
+    from weighmaster.seal.trust import Trust, trust_to_bytes, with_key, with_product
+
+    out: dict[str, Any] = {}
+    encoder = _loaded(model, started, out)
+    arguments = {"product": PRODUCT, "version": "1", "serial": 1, "source": model}
+    manifest = timed(out, "weigh", lambda: wm.weigh(encoder, **arguments))
+    key = generate("ecdsa-p256-sha256")
+    manifest.write(directory / "manifest")
+    wm.sign(directory / "manifest", key)
+    rule = wm.ProductRule(product=PRODUCT, required_roles=(wm.RoleThreshold(role="signer", threshold=1),))
+    trust = with_product(with_key(Trust(), person="Benchmark", key=key.public, roles=("signer",)), rule)
+    (directory / "trust.json").write_bytes(trust_to_bytes(trust))
+    return out
+
+
+def admit(model: Path, directory: Path, started: float) -> dict[str, Any]:
+    """Load and admit the encoder, then re-verify all of it."""
+    import weighmaster as wm
+
+    out: dict[str, Any] = {}
+    encoder = _loaded(model, started, out)
+    paths = (directory / "manifest", directory / "trust.json")
+    admission = timed(out, "admit", lambda: wm.Gate(*paths, expect=PRODUCT, source=model).admit(encoder))
+    done = timed(out, "recheck", admission.recheck)
+    if not done.cycle_complete:
+        raise SystemExit("the re-verification did not cover the whole model")
+    return out | {"bytes": done.nbytes, "tensors": len(admission.manifest.gate.rows)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("hash", "many", "rest", "weigh", "admit"))
+    parser.add_argument("--mib", type=int, default=16)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--path", type=Path)
+    parser.add_argument("--directory", type=Path)
+    parser.add_argument("--started", type=float, default=0.0)
+    args = parser.parse_args()
+    run: dict[str, Callable[[], dict[str, Any]]] = {
+        "hash": lambda: hash_alone(args.mib),
+        "many": lambda: many(args.count, args.threads),
+        "rest": lambda: rest(args.path, args.threads),
+        "weigh": lambda: weigh(args.path, args.directory, args.started),
+        "admit": lambda: admit(args.path, args.directory, args.started),
+    }
+    print(json.dumps(run[args.what]()))
+
+
+if __name__ == "__main__":
+    main()
