@@ -335,7 +335,7 @@ def measure(size: Size) -> dict[str, Any]:
     with workplace(size) as (work, encoder, synthetic):
         note("1. peers: the encoder's file, the synthetic checkpoint at rest, the same in memory")
         out["peers"] = {
-            "encoder": peers_at_rest(encoder, work, max(size.repeats, 2)),
+            "encoder": peers_at_rest(encoder, work, 3 * size.repeats),
             "synthetic": peers_at_rest(synthetic, work, size.repeats),
             "memory": peers_in_memory(synthetic, size.repeats),
         }

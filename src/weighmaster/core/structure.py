@@ -130,5 +130,5 @@ def _fault(path: str, kind: str, expected: str | None, found: str | None, below:
     else:
         detail = f"{kind} differs"
     if below.get(path):
-        detail += f" (and {below[path]} facts below it)"
+        detail += f" (and {below[path]} fact{'s' if below[path] > 1 else ''} below it)"
     return StructureFault(path or "(model)", detail, expected=expected, found=found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -143,6 +144,7 @@ class Admission:
         self._rows = {r.name: r for r in manifest.gate.rows}
         self._mapped_first = mapped_first
         self._cycle: list[_Unit] = []
+        self._lock = threading.Lock()
         self._cycles = 0
 
     # -- guard --------------------------------------------------------------------------------------------------------
@@ -192,8 +194,20 @@ class Admission:
 
         Raises:
             NotAdmitted: with every fault found; the admission is revoked.
+            StorageError: a tensor could not be read; the admission is revoked.
         """
-        self._guard.check()
+        with self._lock:
+            self._guard.check()
+            try:
+                return self._recheck(nbytes, seconds)
+            except NotAdmitted:
+                raise
+            except Exception as error:
+                # What cannot be read cannot be verified: the admission does not outlive the attempt.
+                self._guard.revoke(f"re-verification could not be carried out: {type(error).__name__}: {error}")
+                raise
+
+    def _recheck(self, nbytes: int | None, seconds: float | None) -> Recheck:
         beginning = not self._cycle
         snapshot = self._live.snapshot(structure=beginning)
         self._halt_on(self._state_faults(snapshot, whole=beginning))
@@ -206,9 +220,7 @@ class Admission:
         if complete:
             self._cycles += 1
             self._guard.open(self._lease)
-        return Recheck(
-            nbytes=done, units=units, cycle_complete=complete, left=len(self._cycle), cycles=self._cycles
-        )
+        return Recheck(nbytes=done, units=units, cycle_complete=complete, left=len(self._cycle), cycles=self._cycles)
 
     def _run(self, views: dict[str, TensorView], nbytes: int | None, seconds: float | None) -> tuple[int, int]:
         start, done, units = self._clock(), 0, 0

@@ -22,7 +22,7 @@ from weighmaster.core.compare import compare
 from weighmaster.core.environment import POLICY_ALL_EQUAL, environment_faults, policy_digest
 from weighmaster.core.source import source_faults
 from weighmaster.core.statement import Coverage, Statement
-from weighmaster.core.structure import structure_faults
+from weighmaster.core.structure import Structure, structure_faults
 from weighmaster.durable import read_whole
 from weighmaster.engines.hashlib_engine import HashlibEngine
 from weighmaster.engines.port import DigestEngine, Progress
@@ -203,8 +203,7 @@ def live_faults(
     if steady.digested is None or steady.traced is None:
         return tuple(faults)
     # (7) Structure: classes, code, scalars, hooks, adapters, operators of the probe run.
-    if manifest.structure is not None:
-        faults += structure_faults(manifest.structure, steady.structure)
+    faults += structure_faults(manifest.structure or Structure(facts=()), steady.structure)
     # (8) Tensor set, as sets of names first, aliases included; (9) tensor digests.
     diff = compare(manifest.gate, steady.digested.table)
     faults += diff.set_faults()

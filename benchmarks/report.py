@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write ``benchmarks/README.md`` from the newest result; ``--check`` says whether it is what would be written."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from measure import median
+
+__all__ = ["Goal", "goals", "newest", "render", "write"]
+
+HERE: Final = Path(__file__).parent
+README: Final = HERE / "README.md"
+RESULTS: Final = HERE / "results"
+MIB: Final = 1 << 20
+
+CASES: Final = {
+    "raw": "hashlib, one pass",
+    "raw_twice": "hashlib, two passes",
+    "both_1": "Weighmaster, both digests, 1 thread",
+    "both_2": "Weighmaster, both digests, 2 threads",
+    "gate_1": "Weighmaster, gate digest, 1 thread",
+    "gate_2": "Weighmaster, gate digest, 2 threads",
+    "model_signing": "model_signing, verify",
+    "verify": "Weighmaster, `verify` of signed files",
+    "sha256sum": "`sha256sum`",
+}
+PLACES: Final = {
+    "encoder": "all-MiniLM-L6-v2, `model.safetensors` at rest",
+    "synthetic": "synthetic checkpoint at rest, random bytes in four files",
+    "memory": "the same bytes as live tensors in memory",
+}
+SCALES: Final = 1.7
+"""What the control must reach before a word about two threads and wall time means anything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """One figure beside what was aimed at.
+
+    Attributes:
+        what: the figure.
+        measured: its value.
+        bound: the goal.
+        at_least: whether `bound` is the least value, else the value to stay under (or at).
+        unit: for print.
+        strict: whether the bound itself misses the goal.
+    """
+
+    what: str
+    measured: float
+    bound: float
+    at_least: bool = False
+    unit: str = ""
+    strict: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Whether the figure as measured, not as rounded for print, reaches the goal."""
+        if self.measured == self.bound:
+            return not self.strict
+        return (self.measured > self.bound) == self.at_least
+
+    def row(self) -> tuple[str, str, str, str]:
+        """Return the cells: figure, measured, goal, met or not."""
+        sign = "at least" if self.at_least else ("under" if self.strict else "at most")
+        digits = 0 if self.unit in {"MiB", "ms"} else 2
+        bound = f"{self.bound:g}" if self.bound < 1e4 else f"{self.bound:.0f}"
+        value = f"{self.measured:.{digits}f} {self.unit}".strip()
+        return (self.what, value, f"{sign} {bound} {self.unit}".strip(), "met" if self.met else "**not met**")
+
+
+# -- figures ------------------------------------------------------------------------------------------------------
+
+
+def ratio(cases: dict[str, list[dict[str, float]]], over: str, under: str, key: str = "cpu") -> float:
+    """Return the median of the ratios within each repeat: a neighbour's load falls on both sides of it."""
+    return statistics.median(a[key] / b[key] for a, b in zip(cases[over], cases[under], strict=True))
+
+
+def peer_goals(place: str, cases: dict[str, list[dict[str, float]]]) -> Iterator[Goal]:
+    """Yield the goals of point 1 for one place."""
+    yield Goal(
+        what=f"{place}: both digests, throughput beside two passes of hashlib",
+        measured=ratio(cases, "raw_twice", "both_1"), bound=0.90, at_least=True,
+    )
+    yield Goal(
+        what=f"{place}: gate digest, throughput beside one pass of hashlib",
+        measured=ratio(cases, "raw", "gate_1"), bound=0.95, at_least=True,
+    )
+    for name, words in (("both", "both digests"), ("gate", "gate digest")):
+        yield Goal(
+            what=f"{place}: {words}, CPU-seconds of 2 threads beside 1",
+            measured=ratio(cases, f"{name}_2", f"{name}_1"), bound=1.05,
+        )
+    if "model_signing" in cases:
+        for name, words in (("gate_1", "gate digest and comparison"), ("verify", "`verify` of signed files")):
+            yield Goal(
+                what=f"{place}: {words}, CPU-seconds beside model_signing verify",
+                measured=ratio(cases, name, "model_signing"), bound=1.0, strict=True,
+            )
+
+
+def many_goals(many: dict[str, Any]) -> Iterator[Goal]:
+    """Yield the goals of point 2."""
+    for threads in ("1", "2"):
+        runs, words = many[threads], f"{threads} thread{'s' if threads == '2' else ''}"
+        yield Goal(what=f"weigh, {words}", measured=total(runs, WEIGH), bound=8, unit="CPU-s", strict=True)
+        yield Goal(what=f"verify, {words}", measured=total(runs, VERIFY), bound=4, unit="CPU-s", strict=True)
+        peak = max(run["peak"] for run in runs) / MIB
+        yield Goal(what=f"peak memory beside the tensors, {words}", measured=peak, bound=300, unit="MiB", strict=True)
+
+
+WEIGH: Final = ("snapshot_cpu", "digest_cpu")
+VERIFY: Final = ("verify_snapshot_cpu", "verify_digest_cpu", "verify_compare_cpu")
+
+
+def total(runs: Sequence[dict[str, float]], keys: Iterable[str]) -> float:
+    """Return the median over repeats of the sum of some figures."""
+    chosen = tuple(keys)
+    return statistics.median(sum(run[key] for key in chosen) for run in runs)
+
+
+def rest_goal(runs: Sequence[dict[str, float]]) -> Goal:
+    """Return the goal of point 3: 64 MiB beside the table and the leaf digests, which are the result itself."""
+    allowed = 64 + (runs[0]["table"] + runs[0]["leaves"]) / MIB
+    return Goal(
+        what="peak memory while weighing at rest", measured=max(run["peak"] for run in runs) / MIB,
+        bound=round(allowed), unit="MiB", strict=True,
+    )
+
+
+def start_goal(start: dict[str, Any]) -> Goal:
+    """Return the goal of point 5."""
+    wall = 1000 * median(start["runs"]["help"], "wall")
+    return Goal(what="`weighmaster --help`", measured=wall, bound=150, unit="ms", strict=True)
+
+
+def goals(result: dict[str, Any]) -> tuple[Goal, ...]:
+    """Return every goal, met or not."""
+    peers = [g for p in PLACES for g in peer_goals(p, result["peers"][p]["cases"])]
+    return (*peers, *many_goals(result["many"]), rest_goal(result["rest"]), start_goal(result["start"]))
+
+
+# -- text ---------------------------------------------------------------------------------------------------------
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def goal_table(found: Iterable[Goal]) -> str:
+    return table(("figure", "measured", "goal", ""), (g.row() for g in found))
+
+
+def peers_section(result: dict[str, Any]) -> Iterator[str]:
+    yield "## 1. Digests beside their peers"
+    for place, title in PLACES.items():
+        peer = result["peers"][place]
+        yield f"`{place}`: {title}; {peer['bytes']:,} bytes in {peer['tensors']} tensors."
+        rows = (
+            (CASES[name], f"{median(runs, 'cpu'):.3f}", f"{peer['bytes'] / median(runs, 'cpu') / 1e9:.2f}",
+             f"{median(runs, 'wall'):.3f}")
+            for name, runs in peer["cases"].items()
+        )
+        yield table(("", "CPU-s", "GB per CPU-s", "wall s"), rows)
+    yield goal_table(g for p in PLACES for g in peer_goals(p, result["peers"][p]["cases"]))
+    yield (
+        "The gate digest is what admission and re-verification compute; both digests are what weighing computes. "
+        "`verify` of signed files is the whole command: signature, digest of every file (`sources`), and the table of "
+        "tensors anew, so that a finding names the tensor; model_signing digests each file once. `sha256sum` is shown "
+        "for orientation: some builds of it do not use the CPU's SHA instructions."
+    )
+    yield scaling(result)
+
+
+def scaling(result: dict[str, Any]) -> str:
+    """Say how wall time scales from 1 to 2 threads, or that this cannot be said here."""
+    pairs = zip(result["control"]["one"], result["control"]["two"], strict=True)
+    control = statistics.median(2 * one / two for one, two in pairs)
+    cases = result["peers"]["memory"]["cases"]
+    both, gate = ratio(cases, "both_1", "both_2", "wall"), ratio(cases, "gate_1", "gate_2", "wall")
+    seen = f"in memory, both digests {both:.2f}, gate digest {gate:.2f}"
+    head = f"Wall time, 1 to 2 threads. Control: two independent processes do {control:.2f} times the work of one."
+    if control < SCALES:
+        return f"{head} Below {SCALES} no statement is valid: two free cores were not to be had. Seen, and **invalid**: {seen}."
+    return f"{head} Seen: {seen}. A single flat digest is a serial chain: the largest tensor bounds both digests."
+
+
+def many_section(many: dict[str, Any]) -> Iterator[str]:
+    steps = {
+        "weigh: snapshot": "snapshot_cpu",
+        "weigh: both digests, rows": "digest_cpu",
+        "(after it: text of the table, Merkle root)": "root_cpu",
+        "verify: snapshot": "verify_snapshot_cpu",
+        "verify: gate digest, rows": "verify_digest_cpu",
+        "verify: comparison": "verify_compare_cpu",
+        "bare hashlib calls of weighing": "bare_weigh_cpu",
+        "bare hashlib calls of verifying": "bare_verify_cpu",
+    }
+    yield f"## 2. {many['count']:,} live tensors of 4 KiB"
+    rows = ((words, f"{median(many['1'], key):.2f}", f"{median(many['2'], key):.2f}") for words, key in steps.items())
+    yield table(("CPU-seconds", "1 thread", "2 threads"), rows)
+    yield goal_table(many_goals(many))
+    yield (
+        "The fs-verity digest pads a 4 KiB tensor to 64 KiB, so weighing hashes sixteen times the bytes; the gate digest "
+        "of a tensor up to 64 KiB is flat. The bare calls, made in one thread of the same process, are what no code "
+        "around them can save on this CPU. Peak memory is the largest of all repeats, each in a fresh process."
+    )
+
+
+def rest_section(runs: Sequence[dict[str, float]]) -> Iterator[str]:
+    one = runs[0]
+    yield "## 3. Memory while a checkpoint at rest is weighed"
+    yield (
+        f"{one['bytes']:,.0f} bytes in {one['rows']:.0f} tensors, 2 threads; resident memory beyond that of the loaded "
+        f"program, largest of {len(runs)} fresh processes. The goal is 64 MiB beside the result itself: "
+        f"{one['table']:,.0f} bytes of table and {one['leaves']:,.0f} bytes of leaf digests."
+    )
+    yield goal_table([rest_goal(runs)])
+
+
+def gate_section(gate: dict[str, Any]) -> Iterator[str]:
+    weigh, admit = gate["weigh"], gate["admit"]
+    loads = weigh + admit
+    load = median(loads, "load_wall")
+    yield "## 4. The gate beside the load (all-MiniLM-L6-v2, fresh processes)"
+    steps = (
+        ("start of the process, imports and load", loads, "load"),
+        ("imports of Weighmaster itself", loads, "imports"),
+        ("weigh", weigh, "weigh"),
+        ("admit", admit, "admit"),
+        ("re-verification of all tensors", admit, "recheck"),
+    )
+    rows = [
+        (words, f"{median(runs, f'{key}_wall'):.2f}", f"{median(runs, f'{key}_wall') / load:.0%}",
+         f"{median(runs, f'{key}_cpu'):.2f}")
+        for words, runs, key in steps
+    ]
+    yield table(("", "wall s", "of load", "CPU-s"), rows)
+    yield (
+        f"{admit[0]['tensors']} tensors, {admit[0]['bytes']:,} bytes. No goal is set: weighing and admitting run the "
+        "probe set several times, trace it, digest every tensor twice, and read the environment (the loaded libraries "
+        "and every installed file of every imported package are digested), none of which shrinks with the model."
+    )
+
+
+def start_section(start: dict[str, Any]) -> Iterator[str]:
+    words = {"python": "`python -c pass`", "import": "`python -c 'import weighmaster'`", "help": "`weighmaster --help`"}
+    yield "## 5. Start-up"
+    rows = (
+        (words[name], f"{1000 * median(runs, 'wall'):.0f}", f"{1000 * median(runs, 'cpu'):.0f}")
+        for name, runs in start["runs"].items()
+    )
+    yield table(("", "wall ms", "CPU ms"), rows)
+    yield goal_table([start_goal(start)])
+    loaded = sorted({name for names in start["loaded"].values() for name in names})
+    yield (
+        f"**Heavy packages are loaded: {', '.join(loaded)}.**" if loaded
+        else "Neither the import nor the help loads torch, numpy or transformers."
+    )
+
+
+def render(result: dict[str, Any], source: str) -> str:
+    """Return the page of one result."""
+    machine, size = result["machine"], result["parameters"]
+    every = goals(result)
+    missed = [g.what for g in every if not g.met]
+    packages = ", ".join(f"{name} {text}" for name, text in machine["packages"].items())
+    summary = f"{len(every) - len(missed)} of {len(every)} goals are met." + (
+        " Not met: " + "; ".join(missed) + "." if missed else ""
+    )
+    head = (
+        "# Benchmarks",
+        f"Generated by `benchmarks/report.py` from {source}; do not edit. {summary}",
+        f"Method: `make bench`, one run of {result['seconds']:.0f} s on {result['date']}; the cases of a point run one "
+        f"after the other and the whole round {size['repeats']} times (start-up {size['starts']} times, the encoder's "
+        f"file {3 * size['repeats']} times); medians, and for ratios the median of the ratios within each round. "
+        "CPU-seconds are user and system time of all threads and children.",
+        f"Machine: {machine['cpu']} (family, model, stepping {machine['cpu_family_model_stepping']}), "
+        f"{machine['cores']} cores{', virtual' if machine['virtual'] else ''}, "
+        f"{'with' if machine['sha_instructions'] else 'without'} SHA instructions; Python {machine['python']}, "
+        f"{machine['openssl']}, {machine['sha256sum']}; {packages}. Load average {result['load_before'][0]:.1f} before, "
+        f"{result['load_after'][0]:.1f} after (the run itself keeps about one core busy). Files lie in the page cache. "
+        "Other work may share the machine: CPU-seconds bear that well, though not perfectly; wall time does not.",
+    )
+    sections = (
+        *peers_section(result), *many_section(result["many"]), *rest_section(result["rest"]),
+        *gate_section(result["gate"]), *start_section(result["start"]),
+    )
+    return "\n\n".join((*head, *sections)) + "\n"
+
+
+def newest() -> Path:
+    """Return the newest result.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    found = sorted(RESULTS.glob("digest-*.json"))
+    if not found:
+        raise SystemExit("no results: run 'make bench'")
+    return found[-1]
+
+
+def page() -> str:
+    """Return the page of the newest result."""
+    path = newest()
+    return render(json.loads(path.read_text(encoding="utf-8")), f"`results/{path.name}`")
+
+
+def write() -> None:
+    """Write the page."""
+    README.write_text(page(), encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where README.md differs")
+    if not parser.parse_args().check:
+        write()
+        return 0
+    if README.read_text(encoding="utf-8") == page():
+        return 0
+    print("benchmarks/README.md is not what its newest result gives: run benchmarks/report.py", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
