@@ -52,7 +52,6 @@ def many(count: int, threads: int) -> dict[str, Any]:
     first = timed(out, "snapshot", live.snapshot)
     validated = timed(out, "digest", lambda: digest_snapshot(first, engine, stage="S3"))
     timed(out, "root", lambda: validated.table.root)
-    del first
     again = timed(out, "verify_snapshot", live.snapshot)
     found = timed(out, "verify_digest", lambda: digest_snapshot(again, engine, stage="S3", wanted="gate"))
     diff = timed(out, "verify_compare", lambda: compare(validated.table, found.table))
@@ -84,7 +83,8 @@ def rest(path: Path, threads: int) -> dict[str, Any]:
     out: dict[str, Any] = {}
     peak = Peak()
     engine = HashlibEngine(threads)
-    manifest = timed(out, "weigh_files", lambda: weigh_files(path, product=PRODUCT, version="1", serial=1, engine=engine))
+    name: dict[str, Any] = {"product": PRODUCT, "version": "1", "serial": 1}
+    manifest = timed(out, "weigh_files", lambda: weigh_files(path, **name, engine=engine))
     table = len(manifest.gate.data)
     leaves = sum(len(leaf) for leaf in manifest.leaves.values())
     bounds = {"table": table, "leaves": leaves, "bytes": manifest.gate.nbytes, "rows": len(manifest.gate.rows)}
@@ -115,8 +115,7 @@ def weigh(model: Path, directory: Path, started: float) -> dict[str, Any]:
 
     out: dict[str, Any] = {}
     encoder = _loaded(model, started, out)
-    arguments = {"product": PRODUCT, "version": "1", "serial": 1, "source": model}
-    manifest = timed(out, "weigh", lambda: wm.weigh(encoder, **arguments))
+    manifest = timed(out, "weigh", lambda: wm.weigh(encoder, product=PRODUCT, version="1", serial=1, source=model))
     key = generate("ecdsa-p256-sha256")
     manifest.write(directory / "manifest")
     wm.sign(directory / "manifest", key)

@@ -30,6 +30,7 @@ from measure import interleaved, machine, note, spent
 
 HERE: Final = Path(__file__).parent
 MIB: Final = 1 << 20
+LEAF: Final = 1 << 16
 FILES: Final = 4
 TENSORS: Final = 8
 """Files of the synthetic checkpoint, and tensors in each."""
@@ -69,7 +70,8 @@ def encoder_directory() -> Path:
 def write_checkpoint(directory: Path, file_mib: int) -> Path:
     """Write a sharded safetensors checkpoint of random bytes, and leave it in the page cache."""
     directory.mkdir()
-    weight_map, nbytes = {}, file_mib * MIB // TENSORS
+    weight_map: dict[str, str] = {}
+    nbytes = file_mib * MIB // TENSORS
     for number in range(1, FILES + 1):
         shard = f"model-{number:05}-of-{FILES:05}.safetensors"
         names = [f"layer.{number}.{i}.weight" for i in range(TENSORS)]
@@ -146,8 +148,9 @@ def signed_by_peer(directory: Path, work: Path) -> Callable[[], None]:
     private, public, signature = (work / f"{directory.name}.{end}" for end in ("key", "pub", "sig"))
     private.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
     public.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
-    signing.Config().use_elliptic_key_signer(private_key=private).sign(directory, signature)
-    return lambda: verifying.Config().use_elliptic_key_verifier(public_key=public).verify(directory, signature)
+    signer, verifier = cast("Any", signing.Config), cast("Any", verifying.Config)
+    signer().use_elliptic_key_signer(private_key=private).sign(directory, signature)
+    return lambda: verifier().use_elliptic_key_verifier(public_key=public).verify(directory, signature)
 
 
 def signed_by_us(directory: Path, work: Path) -> Callable[[], None]:
@@ -191,7 +194,25 @@ def peers_at_rest(directory: Path, work: Path, repeats: int) -> dict[str, Any]:
         "sha256sum": lambda: sha256sum(paths),
     }
     nbytes = sum(path.stat().st_size for path in paths)
-    return {"bytes": nbytes, "tensors": len(validated.rows), "cases": interleaved(cases, repeats)}
+    extra = sum(padding(row.nbytes) for row in validated.rows)
+    return {
+        "bytes": nbytes,
+        "tensors": len(validated.rows),
+        "padding": extra,
+        "cases": interleaved(cases, repeats),
+    }
+
+
+def padding(nbytes: int) -> int:
+    """Return the bytes that the gate digest hashes beyond the tensor: the padded leaf, the blocks of upper levels."""
+    if nbytes <= LEAF:
+        return 0
+    count = -(-nbytes // LEAF)
+    extra = count * LEAF - nbytes
+    while count > 1:
+        count = -(-32 * count // LEAF)
+        extra += count * LEAF
+    return extra
 
 
 def peers_in_memory(directory: Path, repeats: int) -> dict[str, Any]:
@@ -217,7 +238,8 @@ def peers_in_memory(directory: Path, repeats: int) -> dict[str, Any]:
         "gate_2": lambda: two.digest(views, wanted="gate"),
     }
     nbytes = sum(view.nbytes for view in views)
-    return {"bytes": nbytes, "tensors": len(views), "cases": interleaved(cases, repeats)}
+    extra = sum(padding(view.nbytes) for view in views)
+    return {"bytes": nbytes, "tensors": len(views), "padding": extra, "cases": interleaved(cases, repeats)}
 
 
 def _live(directory: Path) -> dict[str, Any]:
@@ -287,6 +309,7 @@ def gate_cost(model: Path, work: Path, repeats: int) -> dict[str, Any]:
 
 # -- 5. start-up --------------------------------------------------------------------------------------------------
 
+_HELP: Final = "from weighmaster.cli.main import main; main(['--help'])"
 _LOADED: Final = "import sys; print(*sorted({'torch', 'numpy', 'transformers'} & set(sys.modules)))"
 
 
@@ -300,9 +323,7 @@ def start_up(starts: int) -> dict[str, Any]:
         "help": [*command, "--help"],
     }
     runs = interleaved({name: _quiet(words) for name, words in cases.items()}, starts)
-    bare = "import weighmaster"
-    helped = "from weighmaster.cli.main import main; import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()): main(['--help'])"
-    return {"runs": runs, "loaded": {"import": _loads(bare), "help": _loads(helped)}}
+    return {"runs": runs, "loaded": {"import": _loads("import weighmaster"), "help": _loads(_HELP)}}
 
 
 def _quiet(words: list[str]) -> Callable[[], object]:
@@ -312,7 +333,7 @@ def _quiet(words: list[str]) -> Callable[[], object]:
 def _loads(code: str) -> list[str]:
     """Return which of the heavy packages are loaded after `code`."""
     done = subprocess.run([sys.executable, "-c", f"{code}\n{_LOADED}"], capture_output=True, text=True, check=True)
-    return done.stdout.split()
+    return done.stdout.splitlines()[-1].split()
 
 
 # -- all ----------------------------------------------------------------------------------------------------------

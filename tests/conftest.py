@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small real models, a signer, and a gate around any model: shared by the tests of capture, flows, attacks, journeys."""
+"""Small real models, a signer, and a gate around any model, for the tests of capture, flows, attacks, journeys."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from weighmaster.seal.keys import PrivateKey, generate
 from weighmaster.seal.trust import ProductRule, RoleThreshold, Trust, with_key, with_product
 
 PRODUCT = "reader"
+
+torch.set_num_threads(1)  # tensors here are tiny: a second thread only waits
 
 
 class SmallNet(torch.nn.Module):
@@ -139,7 +141,7 @@ QUANTIZED = {
 def llama_directory(llama: Callable[..., torch.nn.Module], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved tiny Llama in bfloat16."""
     directory = tmp_path_factory.mktemp("llama")
-    llama().to(torch.bfloat16).save_pretrained(directory)
+    llama(num_hidden_layers=1).to(torch.bfloat16).save_pretrained(directory)
     return directory
 
 

@@ -49,7 +49,7 @@ try:
     report["finite"] = bool(model(tokens).logits.isfinite().all())
     report["cycle"] = admission.recheck().cycle_complete
     with torch.no_grad():
-        model.model.layers[1].mlp.up_proj.weight[0, 0] += 1
+        model.model.layers[0].mlp.up_proj.weight[0, 0] += 1
     try:
         admission.recheck()
     except NotAdmitted as fault:
@@ -68,7 +68,11 @@ print(json.dumps(report))
 def run(script: str, *arguments: Any, seed: str) -> str:
     environment = {"PYTHONHASHSEED": seed, "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
     done = subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
@@ -101,7 +105,7 @@ def test_a_signed_model_is_served_until_a_fault_is_found(made: dict[str, Any]) -
         "persons": ["Ana", "Ben"],
         "finite": True,
         "cycle": True,
-        "found": ["model.layers.1.mlp.up_proj.weight"],
+        "found": ["model.layers.0.mlp.up_proj.weight"],
         "after": "blocked",
     }
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules import module as torch_module
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
 from weighmaster.capture.torch_plain import plain_text
@@ -151,6 +151,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's clas
         keywords = kwargs or {}
         operands = [t for a in tree_leaves((args, keywords)) if isinstance(a, torch.Tensor) for t in _plain(a)]
         self._record_program(func, args, keywords)
+        if any(_is_composite(a) for a in tree_leaves((args, keywords))):
+            return NotImplemented  # the composite tensor computes next, and its operators on plain ones are traced
         # A storage given as such (set_ in torch.load, or by hand) was made by no operator either: what is read through
         # the tensor that gets it is a read of foreign memory.
         given = (a for a in tree_leaves((args, keywords)) if isinstance(a, torch.UntypedStorage))
@@ -269,6 +271,10 @@ def value_digest(tensor: torch.Tensor) -> str:
 def _weak(storage: torch.UntypedStorage) -> Any:
     """Return a weak reference that keeps the identity of a storage from being given again, not its bytes."""
     return StorageWeakRef(storage)  # type: ignore[no-untyped-call]  # torch's class is not annotated
+
+
+def _is_composite(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and is_traceable_wrapper_subclass(value)
 
 
 def _plain(tensor: torch.Tensor) -> Iterator[torch.Tensor]:

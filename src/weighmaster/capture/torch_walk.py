@@ -276,6 +276,7 @@ class _Walker:
             return
         if type(tensor) not in _PLAIN_TENSORS:
             self.fact(name, "context", qualified_name(type(tensor)))
+            self.classes.add(type(tensor))
         parts = parts_of(tensor)
         if tensor.is_quantized:
             self._quantized(tensor, name, depth)

@@ -38,7 +38,7 @@ def role_faults(excluded: Iterable[TensorView], reasons: dict[str, str]) -> tupl
     """
     return tuple(
         CoverageFault(
-            view.name, f"a {view.role} cannot be excluded as {reasons[view.name]}",
+            view.name, f"a tensor of role {view.role} cannot be excluded as {reasons[view.name]}",
             expected="a buffer or plain state", found=view.role,
         )
         for view in excluded

@@ -80,7 +80,7 @@ def test_a_half_precision_layer_gets_half_precision_inputs() -> None:
 
 
 def test_it_is_refused_where_nothing_says_it() -> None:
-    with pytest.raises(UsageError, match="cannot tell what LayerNorm takes as input.*example_inputs"):
+    with pytest.raises(UsageError, match=r"cannot tell what LayerNorm takes as input.*example_inputs"):
         auto_probe(torch.nn.LayerNorm(3))
 
 

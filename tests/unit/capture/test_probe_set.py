@@ -76,7 +76,9 @@ def test_nothing_is_recorded_for_gradients_and_the_random_state_stays() -> None:
     assert output_tensors(({"a": out, "b": 1}, [out])) == (out, out)
 
 
-@pytest.mark.parametrize(("example", "found"), [([], "is empty"), ((object(),), "is of type object"), ({"x": 0.5}, "float")])
+@pytest.mark.parametrize(
+    ("example", "found"), [([], "is empty"), ((object(),), "is of type object"), ({"x": 0.5}, "float")]
+)
 def test_what_a_file_cannot_keep_is_refused(example: Any, found: str) -> None:
     with pytest.raises(UsageError, match=found):
         from_examples(example)

@@ -47,7 +47,9 @@ def test_any_other_code_has_another_digest(other: str) -> None:
 
 
 def test_a_change_deep_in_nested_code_counts() -> None:
-    assert digest("def f():\n def g():\n  return lambda: 0.5\n") != digest("def f():\n def g():\n  return lambda: 0.25\n")
+    assert digest("def f():\n def g():\n  return lambda: 0.5\n") != digest(
+        "def f():\n def g():\n  return lambda: 0.25\n"
+    )
     assert digest("def f(x): return x == -0.0") != digest("def f(x): return x == 0.0")
     assert digest("def f(x): return x in {1, 2}") != digest("def f(x): return x in {1, 3}")
 

@@ -55,7 +55,9 @@ def test_sets_are_written_in_one_order() -> None:
     assert plain_text({"b", "a", "c"}) == "set('a', 'b', 'c')"
 
 
-@pytest.mark.parametrize("value", [torch.ones(1), [torch.ones(1)], {"k": object()}, object(), lambda: 1, {(): [object()]}])
+@pytest.mark.parametrize(
+    "value", [torch.ones(1), [torch.ones(1)], {"k": object()}, object(), lambda: 1, {(): [object()]}]
+)
 def test_what_is_not_plain_has_no_text(value: object) -> None:
     assert plain_text(value) is None
 

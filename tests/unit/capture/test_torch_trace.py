@@ -14,7 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from weighmaster.capture.probe_auto import auto_probe
-from weighmaster.capture.probe_set import from_examples
 from weighmaster.capture.torch_model import TorchModel
 from weighmaster.capture.torch_trace import Trace, value_digest
 from weighmaster.errors import CoverageFault, Fault, NotWeighed, StageFault
@@ -81,7 +80,9 @@ def test_parameters_and_buffers_alone_miss_what_a_quantized_model_consumes(
     coverage = manifest.statement.coverage
     assert coverage is not None
     assert coverage.naive_bytes < coverage.consumed_bytes
-    spans = [(t.data_ptr(), t.data_ptr() + t.numel() * t.element_size()) for t in (*model.parameters(), *model.buffers())]
+    spans = [
+        (t.data_ptr(), t.data_ptr() + t.numel() * t.element_size()) for t in (*model.parameters(), *model.buffers())
+    ]
     probe = auto_probe(model)
     with torch.no_grad(), Independent(probe.inputs()) as second:
         probe.run(model)
@@ -165,7 +166,11 @@ def test_weights_loaded_in_the_forward_pass_do_not_pass_unnamed(tiny_head: Any, 
 
 def test_a_literal_is_recorded_by_value(tiny_head: Any) -> None:
     manifest = weigh(
-        adding(tiny_head, lambda: torch.tensor([1.0, 2.0, 3.0, 4.0])), product="p", version="1", serial=1, example_inputs=X
+        adding(tiny_head, lambda: torch.tensor([1.0, 2.0, 3.0, 4.0])),
+        product="p",
+        version="1",
+        serial=1,
+        example_inputs=X,
     )
     assert manifest.structure is not None
     assert manifest.statement.coverage is not None
@@ -288,6 +293,36 @@ def test_inputs_are_no_consumption_and_views_read_nothing() -> None:
     (consumed,) = trace.consumed.values()
     assert (consumed.extent.address, consumed.operator) == (weight.data_ptr(), "aten.mm.default")
     assert trace.opaque == []
+
+
+def test_operators_inside_a_composite_tensor_are_traced() -> None:
+    hidden = torch.ones(1)
+
+    class Scaled(torch.Tensor):
+        @staticmethod
+        def __new__(cls, data: torch.Tensor, scale: torch.Tensor, idle: torch.Tensor) -> Any:
+            return torch.Tensor._make_wrapper_subclass(cls, data.shape, dtype=scale.dtype)
+
+        def __init__(self, data: torch.Tensor, scale: torch.Tensor, idle: torch.Tensor) -> None:
+            self.data_, self.scale, self.idle = data, scale, idle
+
+        def __tensor_flatten__(self) -> Any:
+            return ["data_", "scale", "idle"], None
+
+        @staticmethod
+        def __tensor_unflatten__(inner: Any, *_: Any) -> Any:
+            return Scaled(inner["data_"], inner["scale"], inner["idle"])
+
+        @classmethod
+        def __torch_dispatch__(cls, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            plain = [a.data_ * a.scale + hidden if isinstance(a, Scaled) else a for a in args]
+            return func(*plain, **(kwargs or {}))
+
+    weight = Scaled(torch.ones(4, dtype=torch.int8), torch.ones(1), torch.ones(7))
+    with Trace({}, (X,)) as trace:
+        X + weight
+    read = {c.extent.address for c in trace.consumed.values()}
+    assert read == {weight.data_.data_ptr(), weight.scale.data_ptr(), hidden.data_ptr()}, "and not the idle part"
 
 
 def test_two_literals_at_one_address_are_both_recorded() -> None:

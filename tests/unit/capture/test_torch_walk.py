@@ -42,11 +42,11 @@ class OnceSlots:
         self.tensor = tensor
 
 
-class TaggedList(list):  # noqa: FURB189
+class TaggedList(list):
     pass
 
 
-class TaggedText(str):  # noqa: FURB189
+class TaggedText(str):
     pass
 
 
@@ -61,7 +61,7 @@ class Packed(torch.Tensor):
     """A tensor subclass of two plain tensors and a context, as quantizers write them."""
 
     @staticmethod
-    def __new__(cls, data: torch.Tensor, scale: torch.Tensor, group: int) -> Packed:
+    def __new__(cls, data: torch.Tensor, scale: torch.Tensor, group: int) -> Packed:  # noqa: PYI034
         return torch.Tensor._make_wrapper_subclass(cls, data.shape, dtype=scale.dtype, device=data.device)
 
     def __init__(self, data: torch.Tensor, scale: torch.Tensor, group: int) -> None:
@@ -103,7 +103,6 @@ def closure(tensor: Any) -> Any:
 
 def defaulted(*, weight: Any = None) -> Any:
     return weight
-
 
 
 STATES = {
@@ -170,8 +169,11 @@ def test_an_array_of_a_type_that_torch_does_not_have_is_a_fault(head: Any) -> No
     assert "numpy array that cannot be read" in fault.detail
 
 
+WEIGHT = torch.ones(3)
+
+
 def test_default_values_of_functions_are_named(head: Any) -> None:
-    def call(x: Any, weight: Any = torch.ones(3), *, bias: Any = torch.ones(2)) -> Any:
+    def call(x: Any, weight: Any = WEIGHT, *, bias: Any = WEIGHT) -> Any:
         return x, weight, bias
 
     model = head()
@@ -221,7 +223,9 @@ def test_parts_of_nested_and_sparse_tensors() -> None:
 
 def test_a_quantized_tensor_carries_its_scales_as_parts(head: Any) -> None:
     model = head()
-    model.s = torch.quantize_per_channel(torch.ones(2, 3), torch.tensor([0.5, 0.25]), torch.tensor([0, 0]), 0, torch.qint8)
+    model.s = torch.quantize_per_channel(
+        torch.ones(2, 3), torch.tensor([0.5, 0.25]), torch.tensor([0, 0]), 0, torch.qint8
+    )
     assert {"#s", "#s::scales", "#s::zero_points"} < set(names(model))
     model.s = torch.quantize_per_tensor(torch.ones(2), 0.5, 3, torch.qint8)
     assert facts(model)["#s", "scalar"] == "torch.per_tensor_affine 0x1.0000000000000p-1 3"
@@ -275,7 +279,7 @@ def test_a_set_of_tensors_is_a_fault(head: Any) -> None:
     assert "extra=" in fault.detail
 
 
-@pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: {"k": v}, lambda v: Holder(v), closure])
+@pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: {"k": v}, Holder, closure])
 def test_deep_nesting_is_a_fault_and_no_silence(wrap: Any, head: Any) -> None:
     model, value = head(), torch.ones(1)
     for _ in range(MAX_DEPTH + 5):
@@ -439,10 +443,12 @@ def test_other_default_values_change_the_structure(head: Any, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", ["linear", "layer_norm"])
-def test_a_patched_function_that_a_layer_calls_changes_the_structure(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_patched_function_that_a_layer_calls_changes_the_structure(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original = getattr(torch.nn.functional, name)
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4)).eval()
-    found = changed(model, lambda _m: monkeypatch.setattr(torch.nn.functional, name, lambda *a, **k: original(*a, **k)))
+    found = changed(model, lambda _m: monkeypatch.setattr(torch.nn.functional, name, lambda *a, **k: original(*a, **k)))  # noqa: PLW0108
     assert any("<lambda>" in path for path in found)
 
 

@@ -114,9 +114,7 @@ def test_a_cycle_in_pieces_covers_everything_once(admitted: Any, monkeypatch: py
     _, admission = admitted
     seen: Counter[str] = Counter()
     original = type(admission)._verify
-    monkeypatch.setattr(
-        type(admission), "_verify", lambda s, v, u: (seen.update([v.name]), original(s, v, u))[1]
-    )
+    monkeypatch.setattr(type(admission), "_verify", lambda s, v, u: (seen.update([v.name]), original(s, v, u))[1])
     steps = []
     while not steps or not steps[-1].cycle_complete:
         steps.append(admission.recheck(nbytes=1))
@@ -167,7 +165,9 @@ def test_a_flip_is_found_within_two_cycles(name: str, admitted: Any, flip_bit: A
     (fault,) = refusal.faults
     assert isinstance(fault, TensorFault)
     assert fault.subject == name
-    assert "a second read gives other bytes again" in fault.detail or "a second read gives the same bytes" in fault.detail
+    assert (
+        "a second read gives other bytes again" in fault.detail or "a second read gives the same bytes" in fault.detail
+    )
     if name == "up.weight":
         assert "in leaf 1 of 2 (bytes 65536 to 131071)" in fault.detail
     refused(admission.check, "the admission was revoked")
@@ -236,7 +236,7 @@ def test_a_patch_of_a_class_is_found_in_the_next_cycle(admitted: Any, monkeypatc
     _, admission = admitted
     in_mid_cycle(admission)
     original = torch.nn.Linear.forward
-    monkeypatch.setattr(torch.nn.Linear, "forward", lambda s, x: original(s, x))
+    monkeypatch.setattr(torch.nn.Linear, "forward", lambda s, x: original(s, x))  # noqa: PLW0108
     assert admission.recheck().cycle_complete, "within a cycle code is not digested again"
     refusal = found(admission, nbytes=1)
     assert "<code>torch.nn.modules.linear.Linear" in [f.subject for f in refusal.faults]
@@ -247,7 +247,7 @@ def test_a_patch_of_a_function_that_layers_call_is_found_in_the_next_cycle(
 ) -> None:
     _, admission = admitted
     original = torch.nn.functional.linear
-    monkeypatch.setattr(torch.nn.functional, "linear", lambda *a: original(*a))
+    monkeypatch.setattr(torch.nn.functional, "linear", lambda *a: original(*a))  # noqa: PLW0108
     assert found(admission).exit_code == 17
 
 

@@ -108,7 +108,9 @@ def test_step_2_a_revoked_key(small: Any, sealed: Any, signer: Any) -> None:
     assert any("the key of Ana is revoked" in f.detail for f in refusal.faults)
 
 
-@pytest.mark.parametrize("name", ["tensors.S3.kernel.jsonl", "structure.jsonl", "environment.json", "probe-set.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["tensors.S3.kernel.jsonl", "structure.jsonl", "environment.json", "probe-set.safetensors"]
+)
 def test_step_2_a_file_that_was_exchanged(name: str, small: Any, sealed: Any) -> None:
     done, other = sealed(small()), sealed(torch.nn.Sequential(torch.nn.Linear(2, 2)).eval())
     if name == "environment.json":
@@ -228,7 +230,9 @@ def test_step_6_a_manifest_of_files_admits_no_live_model(small: Any, sealed: Any
 
     done = sealed(small())
     save_file(small().state_dict(), tmp_path / "m.safetensors")
-    directory = weigh_files(tmp_path / "m.safetensors", product="reader", version="1", serial=1).write(tmp_path / "files")
+    directory = weigh_files(tmp_path / "m.safetensors", product="reader", version="1", serial=1).write(
+        tmp_path / "files"
+    )
     sign(directory, signer)
     refusal = replace(done, directory=directory).refuse(small(), source=tmp_path / "m.safetensors")
     fault = next(f for f in refusal.faults if isinstance(f, StageFault))

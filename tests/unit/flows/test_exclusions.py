@@ -56,7 +56,7 @@ def test_state_is_not_counted(reason: str) -> None:
 def test_weights_are_no_state(role: str, reason: str) -> None:
     (fault,) = role_faults([view(role)], {"t": reason})
     assert (fault.subject, fault.expected, fault.found) == ("t", "a buffer or plain state", role)
-    assert f"a {role} cannot be excluded as {reason}" in fault.detail
+    assert f"a tensor of role {role} cannot be excluded as {reason}" in fault.detail
 
 
 @pytest.mark.parametrize("role", ["buffer", "non-persistent-buffer", "attribute", "extra"])

@@ -36,7 +36,10 @@ def test_it_is_open_for_the_lease_and_not_a_moment_longer(fake_clock: Any) -> No
     assert guard.remaining == pytest.approx(0.001)
     fake_clock.now += 0.001
     fault = blocked(guard)
-    assert (fault.detail, fault.found) == ("the lease ran out before a re-verification renewed it", "0.0 s after its end")
+    assert (fault.detail, fault.found) == (
+        "the lease ran out before a re-verification renewed it",
+        "0.0 s after its end",
+    )
     assert guard.remaining == 0.0
     guard.open(5)
     guard.check()

@@ -45,7 +45,11 @@ def test_tied_tensors_are_digested_once(head: Any) -> None:
     model.tied = torch.nn.Linear(4, 4, bias=False)
     model.tied.weight = model.fc.weight
     done = table(model, progress=read.append)
-    assert {r.name: r.alias for r in done.table.rows} == {"fc.bias": None, "fc.weight": None, "tied.weight": "fc.weight"}
+    assert {r.name: r.alias for r in done.table.rows} == {
+        "fc.bias": None,
+        "fc.weight": None,
+        "tied.weight": "fc.weight",
+    }
     assert sum(read) == 16 * 4 + 4 * 4
 
 

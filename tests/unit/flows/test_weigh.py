@@ -61,7 +61,11 @@ def test_the_statement_says_how_it_was_made(head: Any) -> None:
     assert (statement.product, statement.version, statement.serial) == ("reader", "1.0", 1)
     assert (statement.gate_stage, statement.gate_view) == ("S3", "kernel")
     assert [t.stage for t in statement.tables] == ["S1", "S3"]
-    assert (statement.method.loader, statement.method.trace, statement.method.mapped) == ("torch-module", "same path", "none")
+    assert (statement.method.loader, statement.method.trace, statement.method.mapped) == (
+        "torch-module",
+        "same path",
+        "none",
+    )
     assert manifest.root == manifest.gate.root == statement.gate_table.root
     assert statement.structure == manifest.structure.digest  # type: ignore[union-attr]
 
@@ -151,7 +155,7 @@ def test_an_exclusion_of_nothing_is_a_fault(head: Any) -> None:
 def test_a_parameter_is_no_state(head: Any) -> None:
     (fault,) = faults(head(), exclude={"fc.weight": "kv-cache"})
     assert isinstance(fault, CoverageFault)
-    assert "a parameter cannot be excluded as kv-cache" in fault.detail
+    assert "a tensor of role parameter cannot be excluded as kv-cache" in fault.detail
 
 
 def mapped_model(make: Any, path: Path) -> torch.nn.Module:
@@ -239,7 +243,11 @@ def test_an_adapter_is_another_structure(llama: Any) -> None:
     class Adapter(torch.nn.Module):
         def __init__(self, base: torch.nn.Module) -> None:
             super().__init__()
-            self.base, self.low, self.high = base, torch.nn.Linear(64, 2, bias=False), torch.nn.Linear(2, 64, bias=False)
+            self.base, self.low, self.high = (
+                base,
+                torch.nn.Linear(64, 2, bias=False),
+                torch.nn.Linear(2, 64, bias=False),
+            )
             torch.nn.init.zeros_(self.high.weight)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:

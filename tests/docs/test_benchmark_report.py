@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark page says what the newest result says, misses included, and the result names no host and no path."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def report():
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import report as module  # a script's neighbours are found beside it
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    return module
+
+
+@pytest.fixture
+def result(report):
+    return json.loads(report.newest().read_text(encoding="utf-8"))
+
+
+def check(directory):
+    return subprocess.run(
+        [sys.executable, str(directory / "report.py"), "--check"], capture_output=True, text=True, check=False
+    )
+
+
+def copied(tmp_path):
+    (tmp_path / "results").mkdir()
+    for path in [*BENCHMARKS.glob("*.py"), BENCHMARKS / "README.md", *BENCHMARKS.glob("results/*.json")]:
+        (tmp_path / path.relative_to(BENCHMARKS)).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def test_the_page_is_that_of_the_newest_result():
+    done = check(BENCHMARKS)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_edited_figure_on_the_page_is_found(tmp_path):
+    page = copied(tmp_path) / "README.md"
+    text = page.read_text(encoding="utf-8")
+    figure = re.search(r"\| (\d+\.\d\d) \|", text)[1]
+    page.write_text(text.replace(figure, "0.01", 1), encoding="utf-8")
+    done = check(tmp_path)
+    assert done.returncode == 1
+    assert "benchmarks/README.md is not what its newest result gives" in done.stderr
+
+
+def test_a_newer_result_makes_the_page_old(tmp_path, report, result):
+    copied(tmp_path)
+    newer = copy.deepcopy(result)
+    newer["seconds"] += 100
+    (tmp_path / "results" / "digest-9999-12-31.json").write_text(json.dumps(newer), encoding="utf-8")
+    assert check(tmp_path).returncode == 1
+
+
+def test_without_a_result_there_is_no_page(tmp_path):
+    for path in copied(tmp_path).glob("results/*.json"):
+        path.unlink()
+    done = check(tmp_path)
+    assert done.returncode == 1
+    assert "no results: run 'make bench'" in done.stderr
+
+
+def test_a_miss_is_printed_as_a_miss(report, result):
+    for run in result["start"]["runs"]["help"]:
+        run["wall"] = 0.2
+    page = report.render(result, "x")
+    assert "| `weighmaster --help` | 200 ms | under 150 ms | **not met** |" in page
+    assert re.search(r"Not met: .*`weighmaster --help`", page)
+
+
+def test_a_loaded_heavy_package_is_printed(report, result):
+    assert "Neither the import nor the help loads torch" in report.render(result, "x")
+    result["start"]["loaded"]["help"] = ["numpy", "torch"]
+    assert "**Heavy packages are loaded: numpy, torch.**" in report.render(result, "x")
+
+
+@pytest.mark.parametrize(("two", "valid"), [(1.0, True), (1.9, False)])
+def test_scaling_without_two_free_cores_is_called_invalid(report, result, two, valid):
+    result["control"] = {"one": [1.0], "two": [two]}
+    text = report.scaling(result)
+    assert f"do {2 / two:.2f} times the work of one" in text
+    assert ("**invalid**" in text) is not valid
+
+
+@pytest.mark.parametrize(
+    ("measured", "at_least", "strict", "met"),
+    [
+        (0.8999, True, False, False),
+        (0.90, True, False, True),
+        (0.91, True, False, True),
+        (0.90, False, False, True),
+        (0.9001, False, False, False),
+        (0.90, False, True, False),
+        (0.89, False, True, True),
+        (float("nan"), False, True, False),
+    ],
+)
+def test_goals_are_judged_on_the_figure_and_not_on_its_print(report, measured, at_least, strict, met):
+    goal = report.Goal(what="x", measured=measured, bound=0.90, at_least=at_least, strict=strict)
+    assert goal.met is met
+    assert goal.row()[3] == ("met" if met else "**not met**")
+
+
+def test_ratios_are_taken_within_each_repeat(report):
+    cases = {"a": [{"cpu": 1.0}, {"cpu": 10.0}, {"cpu": 3.0}], "b": [{"cpu": 1.0}, {"cpu": 5.0}, {"cpu": 1.0}]}
+    assert report.ratio(cases, "a", "b") == 2.0
+
+
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("results/*.json")), ids=lambda p: p.name)
+def test_results_are_whole_and_name_neither_hosts_nor_paths(path):
+    text = path.read_text(encoding="utf-8")
+    result = json.loads(text)
+    assert result["quick"] is False
+    assert result["parameters"]["repeats"] >= 5
+    assert all(len(runs) >= 5 for peer in result["peers"].values() for runs in peer["cases"].values())
+    assert not re.search(r'"[^"]*/(?:home|root|tmp|usr|var|work|mnt)\b', text)
+    assert platform.node() not in text
+    assert os.environ.get("USER", "no user's name") not in text
