@@ -229,8 +229,8 @@ def many_section(many: dict[str, Any]) -> Iterator[str]:
     yield goal_table(many_goals(many))
     yield (
         "The fs-verity digest pads a 4 KiB tensor to 64 KiB, so weighing hashes sixteen times the bytes; the gate "
-        "compares flat digests of tensors up to 64 KiB. The bare calls, made in one thread of the same process, are what "
-        "no code around them can save on this CPU. Peak memory is the largest of all repeats, each in a fresh process."
+        "compares flat digests of tensors up to 64 KiB. The bare calls, made in one thread of the same process, "
+        "are what no code around them can save on this CPU. Peak memory: largest of all repeats, each in a fresh process."
     )
 
 
@@ -318,8 +318,8 @@ def method(result: dict[str, Any]) -> Iterator[str]:
     machine, size = result["machine"], result["parameters"]
     packages = ", ".join(f"{name} {text}" for name, text in machine["packages"].items())
     yield (
-        f"Method: `make bench`, one run of {result['seconds']:.0f} s on {result['date']}. The cases of a point run one "
-        f"after the other, and the whole round {size['repeats']} times (the encoder's file {3 * size['repeats']} times, "
+        f"Method: `make bench`, one run of {result['seconds']:.0f} s on {result['date']}. The cases of a point run one after "
+        f"the other, and the whole round {size['repeats']} times (the encoder's file {3 * size['repeats']} times, "
         f"memory at rest 3 times, start-up {size['starts']} times). Figures are medians; ratios are the median of the "
         "ratios within each round. CPU-seconds are user and system time of all threads and children."
     )
@@ -328,8 +328,8 @@ def method(result: dict[str, Any]) -> Iterator[str]:
         f"{machine['cores']} cores{', virtual' if machine['virtual'] else ''}, "
         f"{'with' if machine['sha_instructions'] else 'without'} SHA instructions; Python {machine['python']}, "
         f"{machine['openssl']}, {machine['sha256sum']}; {packages}. Load average {result['load_before'][0]:.1f} "
-        f"before, {result['load_after'][0]:.1f} after (the run itself keeps about one core busy). Files lie in the page "
-        "cache. Other work may share the machine: CPU-seconds bear that well, though not perfectly; wall time does not."
+        f"before, {result['load_after'][0]:.1f} after (the run itself keeps about one core busy). Files lie in the "
+        "page cache. Other work may share the machine: CPU-seconds bear that well, not wholly; wall time does not."
     )
 
 

@@ -56,8 +56,10 @@ def weigh_and_sign() -> None:
     manifest.write(MANIFEST)
     print(f"weighed {len(manifest.gate.rows)} tensors, {manifest.gate.nbytes:,} bytes, in {seconds:.1f} s")
     print(f"root    {manifest.root}")
-    print(f"trace   {coverage.consumed} tensors consumed by operators; "
-          f"{coverage.consumed_hashed_bytes / coverage.consumed_bytes:.0%} of their bytes are in the table")
+    print(
+        f"trace   {coverage.consumed} tensors consumed by operators; "
+        f"{coverage.consumed_hashed_bytes / coverage.consumed_bytes:.0%} of their bytes are in the table"
+    )
 
     key = generate("ecdsa-p256-sha256")
     write_private(OUT / "ana.key", key, None)
@@ -91,9 +93,7 @@ def admit_here() -> None:
 def child(name: str, expected: int, *, what: str, env: dict[str, str] | None = None) -> None:
     """Run one service in a process of its own and show how it ended."""
     title(what)
-    done = subprocess.run(
-        [sys.executable, __file__, "--serve", name], env={**os.environ, **(env or {})}, check=False
-    )
+    done = subprocess.run([sys.executable, __file__, "--serve", name], env={**os.environ, **(env or {})}, check=False)
     verdict = "as it must be" if done.returncode == expected else f"EXPECTED {expected}"
     print(f"exit code {done.returncode} ({verdict})")
     if done.returncode != expected:
@@ -109,7 +109,7 @@ def serve(name: str) -> int:
     if name == "patch":
         layer = model.encoder.layer[0]
         original = layer.forward
-        layer.forward = lambda *args, **kwargs: original(*args, **kwargs)
+        layer.forward = original
     try:
         wm.Gate(MANIFEST, TRUST, expect=PRODUCT, source=encoder_directory()).admit(model)
     except wm.NotAdmitted as halt:
@@ -124,7 +124,11 @@ def quantized() -> None:
     load = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
-        hidden_size=256, intermediate_size=704, num_hidden_layers=4, num_attention_heads=4, vocab_size=1024,
+        hidden_size=256,
+        intermediate_size=704,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        vocab_size=1024,
         max_position_embeddings=128,
     )
     directory = OUT / "llama"
@@ -133,9 +137,11 @@ def quantized() -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(directory, quantization_config=settings).eval()
     c = wm.weigh(model, product="quantized-llama", version="1", serial=1).statement.coverage
     print(f"kernels consume {c.consumed} tensors ({c.consumed_bytes:,} bytes) in steady state")
-    print(f"named_parameters and named_buffers show {c.naive} of them: "
-          f"{c.consumed - c.naive} tensors ({1 - c.naive_bytes / c.consumed_bytes:.1%} of the bytes) could be changed "
-          "under an unchanged 'weights hash'")
+    print(
+        f"named_parameters and named_buffers show {c.naive} of them: "
+        f"{c.consumed - c.naive} tensors ({1 - c.naive_bytes / c.consumed_bytes:.1%} of the bytes) could be changed "
+        "under an unchanged 'weights hash'"
+    )
     print(f"weighmaster's table holds {c.consumed_hashed_bytes / c.consumed_bytes:.0%} of the consumed bytes")
 
 
@@ -147,7 +153,12 @@ def main() -> None:
     admit_here()
     child("flip", 10, what="3. A new process: one bit of one live weight is flipped")
     other = {"OMP_NUM_THREADS": "1" if torch.get_num_threads() > 1 else "2"}
-    child("plain", 12, what=f"4. A new process under another setting: OMP_NUM_THREADS={other['OMP_NUM_THREADS']}", env=other)
+    child(
+        "plain",
+        12,
+        what=f"4. A new process under another setting: OMP_NUM_THREADS={other['OMP_NUM_THREADS']}",
+        env=other,
+    )
     child("patch", 17, what="5. A new process: the same bytes, but one forward() is patched")
     quantized()
     print(f"\nAll as it must be, in {time.perf_counter() - started:.0f} s. The files are in {OUT}/.")

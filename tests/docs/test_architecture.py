@@ -37,7 +37,9 @@ def test_the_drawing_has_the_floors_of_the_import_contract():
 
 
 def test_every_package_is_on_a_floor():
-    tops = {p.name if p.is_dir() else p.stem for p in (ROOT / "src/weighmaster").iterdir() if not p.name.startswith("__")}
+    tops = {
+        p.name if p.is_dir() else p.stem for p in (ROOT / "src/weighmaster").iterdir() if not p.name.startswith("__")
+    }
     tops -= {"py"}  # py.typed
     named = {name.strip() for layer in layers() for name in layer.split("|")}
     assert {t for t in tops if not t.endswith(".typed")} == named

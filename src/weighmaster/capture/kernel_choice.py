@@ -22,8 +22,12 @@ def attention_choices(model: torch.nn.Module) -> Iterator[tuple[str, str, types.
     there belongs to the model's own code, which is digested with its class.
     """
     registry: Any = getattr(sys.modules.get("transformers.modeling_utils"), "ALL_ATTENTION_FUNCTIONS", {})
+    seen: set[int] = set()
     for path, module in model.named_modules():
         config = vars(module).get("config")
+        if id(config) in seen:
+            continue
+        seen.add(id(config))
         name = getattr(config, "_attn_implementation", None)
         if isinstance(name, str):
             function = registry.get(name) if hasattr(registry, "get") else None

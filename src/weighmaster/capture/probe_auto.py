@@ -81,9 +81,7 @@ class _Builder:
         return {"past": True} if value is _PAST else {"value": value}
 
     def done(self) -> ProbeSet:
-        return ProbeSet(
-            kind=self.kind, seed=SEED, calls=tuple(self.calls), tensors=tuple(sorted(self.tensors.items()))
-        )
+        return ProbeSet(kind=self.kind, seed=SEED, calls=tuple(self.calls), tensors=tuple(sorted(self.tensors.items())))
 
 
 _PAST: Final = object()
@@ -134,7 +132,9 @@ def _image(config: Any) -> ProbeSet:
     build = _Builder("image")
     dtype = getattr(config, "dtype", None) or torch.float32
     for batch in (1, 2):
-        build.call(pixel_values=build.normal(batch, int(getattr(vision, "num_channels", 3)), height, width, dtype=dtype))
+        build.call(
+            pixel_values=build.normal(batch, int(getattr(vision, "num_channels", 3)), height, width, dtype=dtype)
+        )
     return build.done()
 
 

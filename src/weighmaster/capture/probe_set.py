@@ -32,8 +32,8 @@ class ProbeSet:
         kind: what the inputs are, such as ``causal-lm``, ``encoder``, ``image``, ``features`` or ``given``.
         seed: of generated inputs; -1 where they were given.
         calls: one plan per call: ``{"args": [...], "kwargs": {...}}``, whose leaves are ``{"tensor": name}``,
-            ``{"value": plain}``, ``{"list": [...]}``, ``{"dict": {...}}`` or ``{"past": true}`` (the cache that the call
-            before it returned).
+            ``{"value": plain}``, ``{"list": [...]}``, ``{"dict": {...}}`` or ``{"past": true}`` (the cache that the
+            call before it returned).
         tensors: pairs of name and tensor, on the CPU.
     """
 
@@ -138,7 +138,9 @@ def _plan(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> dict[str, 
         return {"list": [_plan(v, f"{name}.{i}", tensors) for i, v in enumerate(value)]}
     if isinstance(value, Mapping):
         return {"dict": {str(k): _plan(v, f"{name}.{k}", tensors) for k, v in value.items()}}
-    raise UsageError(f"example_inputs: {name} is of type {type(value).__name__}; give tensors, integers, strings, lists, dicts")
+    raise UsageError(
+        f"example_inputs: {name} is of type {type(value).__name__}; give tensors, integers, strings, lists, dicts"
+    )
 
 
 def parse_probe_set(data: bytes, file: str) -> ProbeSet:

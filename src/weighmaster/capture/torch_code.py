@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import sys
 import types
 from collections.abc import Iterator
 from typing import Final
@@ -18,9 +19,29 @@ __all__ = ["class_binding", "class_functions", "code_digest", "function_table", 
 _MAX_FUNCTIONS: Final = 20_000
 """Functions followed from one model: beyond it something is wrong with the walk, and it stops with an error."""
 
-_NOT_FOLLOWED: Final = ("torch", "builtins", "typing", "functools", "contextlib", "logging", "warnings", "weighmaster")
+_NOT_FOLLOWED: Final = ("torch", "weighmaster")
 """Packages whose functions are digested where a model names them, and not followed further: their files are in the
 environment by digest."""
+
+_LEFT_OUT: Final = sys.stdlib_module_names | frozenset(
+    [
+        "filelock",
+        "fsspec",
+        "httpcore2",
+        "httpx",
+        "httpx2",
+        "huggingface_hub",
+        "numpy",
+        "packaging",
+        "requests",
+        "tqdm",
+        "typing_extensions",
+        "urllib3",
+        "yaml",
+    ]
+)
+"""Packages whose functions are neither digested nor followed where code reaches them: they fetch, print and parse, fill
+names while a process runs, and compute no output. (A function of theirs that a model holds itself is digested.)"""
 
 _BELOW: Final = ("torch.nn", "torch.nn.functional")
 """Modules that are looked into where they are reached through another one (``torch.nn.functional.softmax``). Others are
@@ -138,6 +159,10 @@ def _all_names(code: types.CodeType) -> Iterator[str]:
             yield from _all_names(constant)
 
 
+def _package(function: types.FunctionType) -> str:
+    return str(function.__module__).split(".", 1)[0]
+
+
 def _is_followed(module: str) -> bool:
     return module.split(".", 1)[0] not in _NOT_FOLLOWED or module.startswith(_FOLLOWED)
 
@@ -171,8 +196,10 @@ def function_table(start: Iterator[types.FunctionType]) -> dict[str, str]:
             raise RuntimeError(f"more than {_MAX_FUNCTIONS} functions reachable from one model")
         found.setdefault(qualified_name(function), set()).add(_function_digest(function))
         if _is_followed(str(function.__module__)):
-            stack.extend(_globals_named(function))
+            stack.extend(f for f in _globals_named(function) if _package(f) not in _LEFT_OUT)
     return {
-        name: next(iter(digests)) if len(digests) == 1 else hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+        name: next(iter(digests))
+        if len(digests) == 1
+        else hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
         for name, digests in found.items()
     }

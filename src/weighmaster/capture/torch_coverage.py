@@ -45,7 +45,9 @@ class Intervals:
     def total(self) -> int:
         """Return the bytes of the union."""
         return sum(
-            stop - start for device in self._starts for start, stop in zip(self._starts[device], self._stops[device], strict=True)
+            stop - start
+            for device in self._starts
+            for start, stop in zip(self._starts[device], self._stops[device], strict=True)
         )
 
     def extents(self) -> Iterable[Extent]:

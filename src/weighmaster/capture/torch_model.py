@@ -41,7 +41,7 @@ class TorchModel:
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: object,
         *,
         extra: Mapping[str, Any] | None = None,
         materialize: tuple[str, ...] = (),
@@ -60,7 +60,9 @@ class TorchModel:
         """
         if not isinstance(model, torch.nn.Module):
             hint = "; weigh the module that runs: program.module()" if type(model).__name__ == "ExportedProgram" else ""
-            raise UsageError(f"expected a torch.nn.Module, found {type(model).__module__}.{type(model).__qualname__}{hint}")
+            raise UsageError(
+                f"expected a torch.nn.Module, found {type(model).__module__}.{type(model).__qualname__}{hint}"
+            )
         self.model = model
         self.extra = dict(extra or {})
         self.materialize = frozenset(materialize)
@@ -126,9 +128,7 @@ class TorchModel:
         plain = [value_digest(t) for t in self.run(probe)]
         second, again = self._traced_run(probe, paths, named, first.survivors())
         faults = [*_disagreements(first, second)]
-        coverage, unnamed = coverage_of(
-            second, snapshot.views, snapshot.excluded, self.reasons, self._gappy, naive
-        )
+        coverage, unnamed = coverage_of(second, snapshot.views, snapshot.excluded, self.reasons, self._gappy, naive)
         same = seen == plain == again
         return Traced(
             method="same path" if same else "other path",
@@ -216,7 +216,9 @@ def _shown(name: str) -> str:
 
 def _vacuous_parameters(views: list[TensorView]) -> list[Fault]:
     return [
-        StageFault(v.name, "is a parameter of zero elements: there is nothing to verify", found=f"shape {list(v.shape)}")
+        StageFault(
+            v.name, "is a parameter of zero elements: there is nothing to verify", found=f"shape {list(v.shape)}"
+        )
         for v in views
         if v.nbytes == 0 and v.role == "parameter"
     ]

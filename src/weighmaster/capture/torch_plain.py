@@ -54,9 +54,11 @@ _WALKED: Final = (
 
 def is_opaque(value: object) -> bool:
     """Tell whether only the class of `value` is recorded."""
-    return isinstance(value, _OPAQUE) or (type(value).__module__ in ("builtins", "torch._C") and not hasattr(
-        value, "__dict__"
-    ) and not isinstance(value, _WALKED))
+    return isinstance(value, _OPAQUE) or (
+        type(value).__module__ in ("builtins", "torch._C")
+        and not hasattr(value, "__dict__")
+        and not isinstance(value, _WALKED)
+    )
 
 
 def long_value(text: str) -> str:

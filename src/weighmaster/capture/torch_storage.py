@@ -70,9 +70,7 @@ def memory_extent(tensor: torch.Tensor) -> Extent:
     count = tensor.numel()
     if count and not tensor.is_contiguous():
         count = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
-    return Extent(
-        device=_device_text(tensor.device), address=tensor.data_ptr(), nbytes=count * tensor.element_size()
-    )
+    return Extent(device=_device_text(tensor.device), address=tensor.data_ptr(), nbytes=count * tensor.element_size())
 
 
 def is_dense(tensor: torch.Tensor) -> bool:
@@ -189,7 +187,7 @@ class FileMapping:
 
 
 def file_mappings() -> tuple[FileMapping, ...]:
-    """Return the file-backed ranges of this process (``/proc/self/maps``, proc(5)), ascending; memfd counts as a file."""
+    """Return the file-backed ranges of this process (``/proc/self/maps``, proc(5)), ascending; memfd is a file too."""
     out = []
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:  # noqa: PTH123  # not a file
         for line in maps:

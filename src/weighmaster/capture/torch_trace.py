@@ -19,9 +19,9 @@ from torch.nn.modules import module as torch_module
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
+from weighmaster.capture.torch_parts import parts_of
 from weighmaster.capture.torch_plain import plain_text
 from weighmaster.capture.torch_storage import dtype_name, memory_extent, unreadable
-from weighmaster.capture.torch_walk import parts_of
 from weighmaster.core.tensor import Extent
 
 __all__ = ["Consumed", "Literal", "Opaque", "Trace"]

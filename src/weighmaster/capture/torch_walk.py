@@ -12,7 +12,6 @@ import collections
 import contextlib
 import enum
 import functools
-import re
 import types
 import warnings
 from collections.abc import Iterator, Mapping
@@ -22,15 +21,17 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch.nn.modules import module as torch_module
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from weighmaster.capture.kernel_choice import attention_choices
 from weighmaster.capture.torch_code import class_binding, class_functions, code_digest, function_table, qualified_name
 from weighmaster.capture.torch_guard import is_guard
+from weighmaster.capture.torch_parts import parts_of
 from weighmaster.capture.torch_plain import is_opaque, long_value, plain_text
+from weighmaster.capture.torch_script import compiled_constants, graph_text, script_constants
 from weighmaster.core.structure import StructureFact
 from weighmaster.errors import Fault, StageFault
 
-__all__ = ["LEFT_OUT", "MAX_DEPTH", "Held", "Walk", "parts_of", "walk"]
+__all__ = ["LEFT_OUT", "MAX_DEPTH", "Held", "Walk", "walk"]
 
 MAX_DEPTH: Final = 64
 """Steps from a module into its plain state; deeper nesting is a fault, never a silent stop."""
@@ -64,9 +65,6 @@ _GRAPH_INTERNALS: Final = frozenset(
     }
 )
 """Attributes of torch.fx.GraphModule that describe its graph; the graph is one fact instead."""
-
-_POSITION: Final = re.compile(r" # [^#\"]*:\d+:\d+$")
-_MANGLED: Final = re.compile(r"(?<=\.)___torch_mangle_\d+\.")
 
 _MODULE_TABLES: Final = frozenset({"_parameters", "_buffers", "_modules"})
 _HOOK_TABLES: Final = frozenset(
@@ -139,6 +137,7 @@ class _Walker:
     """The state of one walk. Each method takes a thing and the name under which it was reached."""
 
     def __init__(self, root: torch.nn.Module, *, structure: bool) -> None:
+        self.root = root
         self.paths = {id(m): path for path, m in root.named_modules(remove_duplicate=True)}
         self.done: dict[int, str] = {}
         self.keep: list[object] = []  # objects made by getters, kept alive so that their ids stay theirs
@@ -227,12 +226,16 @@ class _Walker:
             self.value(hook, f"{path}[{i}]", 0)
 
     def finish(self) -> None:
-        """Record what belongs to the process: global hooks, and the code of all classes and functions met."""
+        """Record what belongs to the process: global hooks, kernel choices, code of all classes and functions met."""
+        self.role_of_state = "attribute"
         for name in _GLOBAL_HOOKS:
             self._hooks(getattr(torch_module, name, {}), f"<process>#{name}")
         bases = {base for cls in self.classes for base in cls.__mro__ if base is not object}
         for name, binding in sorted({(qualified_name(base), class_binding(base)) for base in bases}):
             self.fact(f"<code>{name}", "class", binding)
+        for path, shown, function in attention_choices(self.root):
+            self.fact(f"<process>attention@{path}", "kernel", shown)
+            self.functions += [function] if function else []
         functions = [f for cls in self.classes for f in class_functions(cls)] + self.functions
         for name, digest in function_table(iter(functions)).items():
             self.fact(f"<code>{name}", "code", digest)
@@ -251,14 +254,14 @@ class _Walker:
         self.fact(path, "training", "fixed in the graph" if training is None else str(bool(training)).lower())
         for method in module._c._method_names():
             self._script_graph(module, module._c._get_method(method).graph, f"{path}<{method}>", path)
-        for i, constant in enumerate(_compiled_constants(module)):
+        for i, constant in enumerate(compiled_constants(module)):
             self.tensor(constant, f"{path}<compiled:{i}>", "constant", 0)
         for name, child in module.named_children():
             self.module(child, _join(path, name))
 
     def _script_graph(self, module: Any, graph: Any, where: str, path: str) -> None:
-        self.fact(where, "graph", _graph_text(graph))
-        for i, constant in enumerate(_script_constants(graph)):
+        self.fact(where, "graph", graph_text(graph))
+        for i, constant in enumerate(script_constants(graph)):
             self.tensor(constant, f"{where}<constant:{i}>", "constant", 0)
         known = {name for name, _ in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))}
         for node in graph.findAllNodes("prim::GetAttr"):
@@ -436,7 +439,9 @@ class _Walker:
         if depth <= MAX_DEPTH:
             return False
         shown = path if len(path) <= 200 else f"{path[:200]}..."  # noqa: PLR2004
-        self.faults.append(StageFault(shown, f"plain state is nested deeper than {MAX_DEPTH} steps; name it with extra="))
+        self.faults.append(
+            StageFault(shown, f"plain state is nested deeper than {MAX_DEPTH} steps; name it with extra=")
+        )
         return True
 
 
@@ -459,54 +464,3 @@ def _attributes(value: object) -> Iterator[tuple[str, Any]]:
             if isinstance(member, types.MemberDescriptorType):
                 with contextlib.suppress(AttributeError):  # an unset slot
                     yield slot, member.__get__(value)
-
-
-def parts_of(tensor: torch.Tensor) -> tuple[list[tuple[str, torch.Tensor]], object] | None:
-    """Return the tensors that a composite tensor consists of, and its context; None for a plain one."""
-    composite: Any = tensor  # the protocol of torch.utils._python_dispatch cannot be expressed beside torch.Tensor
-    if is_traceable_wrapper_subclass(composite):
-        names, context = composite.__tensor_flatten__()
-        return [(n, getattr(tensor, n)) for n in names], context
-    if tensor.layout is torch.sparse_coo:
-        return [("indices", tensor._indices()), ("values", tensor._values())], tuple(tensor.shape)
-    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
-        inner = [
-            ("crow_indices", tensor.crow_indices()),
-            ("col_indices", tensor.col_indices()),
-            ("values", tensor.values()),
-        ]
-        return inner, tuple(tensor.shape)
-    return None
-
-
-def _graph_text(graph: Any) -> str:
-    """Return a graph as text, without source positions, and without the counts of compiled types of the process."""
-    lines = (_POSITION.sub("", line).rstrip() for line in str(graph).splitlines())
-    return _MANGLED.sub("", "\n".join(lines))
-
-
-def _compiled_constants(module: Any) -> list[torch.Tensor]:
-    """Return the constants that the executor of TorchScript folded into its plans, ordered by their values.
-
-    Plans are kept by input signature, in no stable order, so the value is what orders them.
-    """
-    plans: list[Any] = []
-    with contextlib.suppress(RuntimeError):  # no forward, or not executed yet: there is no plan
-        plans = list(module._c.get_debug_state().execution_plans.values())
-    declared = {t.data_ptr() for m in module._c._method_names() for t in _script_constants(module._c._get_method(m).graph)}
-    folded = {t.data_ptr(): t for plan in plans for t in _script_constants(plan.graph)}
-    constants = [t for address, t in folded.items() if address not in declared]
-    return sorted(constants, key=lambda t: (str(t.dtype), tuple(t.shape), _elements(t)))
-
-
-def _elements(tensor: torch.Tensor) -> bytes:
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return bytes(flat.view(torch.uint8).numpy().tobytes())
-
-
-def _script_constants(graph: Any) -> Iterator[torch.Tensor]:
-    for node in graph.findAllNodes("prim::Constant"):
-        if node.hasAttribute("value") and node.kindOf("value") == "t":
-            yield node.t("value")
-        elif node.hasAttribute("value") and node.kindOf("value") == "ts":
-            yield from node.ts("value")

@@ -8,7 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["LEAF", "Extent", "ReadRange", "TensorView", "ViewKind", "canonical_stride", "fills_extent", "row_major"]
+__all__ = [
+    "LEAF",
+    "Extent",
+    "ReadRange",
+    "TensorView",
+    "ViewKind",
+    "canonical_stride",
+    "fills_extent",
+    "row_major",
+    "view_of_bytes",
+]
 
 LEAF: Final = 65_536
 """Bytes per leaf of the fs-verity tree (tensor-digest v1)."""
@@ -94,3 +104,18 @@ def fills_extent(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
             return False
         step *= size
     return True
+
+
+def view_of_bytes(name: str, data: bytes) -> TensorView:
+    """Return `data` as a tensor of bytes, for self-tests and for engines under test."""
+    return TensorView(
+        name=name,
+        dtype="uint8",
+        shape=(len(data),),
+        stride=(1,),
+        nbytes=len(data),
+        layout="canonical",
+        role="file",
+        extent=None,
+        read=lambda start, stop: memoryview(data)[start:stop],
+    )

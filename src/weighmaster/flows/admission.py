@@ -86,8 +86,8 @@ def _not_covered(statement: Statement, coverage: Coverage) -> Iterator[str]:
         yield "under the trace the model computes other bits than without: its coverage is that of the traced path"
     if coverage.unconsumed:
         yield (
-            f"{coverage.unconsumed} tensors ({coverage.unconsumed_bytes} bytes) were digested, and the probe set did not "
-            "exercise them"
+            f"{coverage.unconsumed} tensors ({coverage.unconsumed_bytes} bytes) were digested, and the probe set "
+            "did not exercise them"
         )
     yield "activations, caches and compute errors between two checks; a host whose root user patches the verifier"
     yield "no rollback mark is kept in this version: the trust file's minimum serial is the protection"
@@ -261,11 +261,7 @@ class Admission:
         second = "a second read gives the same bytes" if again == found else "a second read gives other bytes again"
         if again == expected:
             second = "a second read gives the validated bytes: the first one was disturbed"
-        row = self._rows[view.name]
-        where = _where(view, unit, expected, found)
-        self._halt(
-            [TensorFault(view.name, f"bytes differ{where}; {second}", expected=row.gate_digest, found=found.hex()[:64])]
-        )
+        self._halt([_unit_fault(view, unit, expected, found, second)])
 
     def _digests(self, view: TensorView, unit: _Unit) -> tuple[bytes, bytes]:
         """Return the validated and the live digest bytes of a unit."""
@@ -285,7 +281,10 @@ class Admission:
             if view.layout == "strided" and before is not None and view.extent != before:
                 faults.append(
                     TensorSetFault(
-                        view.name, "its storage moved without announcement", expected=str(before), found=str(view.extent)
+                        view.name,
+                        "its storage moved without announcement",
+                        expected=str(before),
+                        found=str(view.extent),
                     )
                 )
         faults += self._fact_faults(snapshot.facts, whole=whole)
@@ -324,11 +323,17 @@ def _set_faults(rows: dict[str, Row], views: tuple[TensorView, ...]) -> list[Fau
     return out
 
 
-def _where(view: TensorView, unit: _Unit, expected: bytes, found: bytes) -> str:
+def _unit_fault(view: TensorView, unit: _Unit, expected: bytes, found: bytes, second: str) -> TensorFault:
+    """Return the fault of a unit: the first differing leaf, or the whole of a tensor of one leaf."""
     if view.nbytes <= LEAF:
-        return ""
-    for at in range(0, min(len(expected), len(found)), 32):
-        if expected[at : at + 32] != found[at : at + 32]:
-            leaf = unit.first + at // 32
-            return f" in leaf {leaf} of {-(-view.nbytes // LEAF)} (bytes {leaf * LEAF} to {min((leaf + 1) * LEAF, view.nbytes) - 1})"
-    return ""
+        return TensorFault(view.name, f"bytes differ; {second}", expected=expected.hex(), found=found.hex())
+    at = next(i for i in range(0, len(expected), 32) if expected[i : i + 32] != found[i : i + 32])
+    leaf, leaves = unit.first + at // 32, -(-view.nbytes // LEAF)
+    last = min((leaf + 1) * LEAF, view.nbytes) - 1
+    where = f"in leaf {leaf} of {leaves} (bytes {leaf * LEAF} to {last})"
+    return TensorFault(
+        view.name,
+        f"bytes differ {where}; {second}",
+        expected=expected[at : at + 32].hex(),
+        found=found[at : at + 32].hex(),
+    )

@@ -80,7 +80,7 @@ class Gate:
         Args:
             sealed: a signed manifest, or its directory.
             trust: the trust file, parsed or by path.
-            expect: the product that is deployed here. Mandatory: a genuine manifest of another product is not this one's.
+            expect: the product that is deployed here. A genuine manifest of another product is not this one's.
             source: the model directory that was loaded, where the manifest lists source files.
             extra: the tensors that were given as ``extra`` when the model was weighed, by the same names.
             mapped: what to do about storages that are still mapped to a file.
@@ -221,7 +221,9 @@ def _environment(manifest: Manifest) -> tuple[Fault, ...]:
     if (ref.policy, ref.policy_sha256) != (POLICY_ALL_EQUAL, policy_digest()):
         return (
             EnvironmentFault(
-                "policy", "is not known to this version", expected=f"{POLICY_ALL_EQUAL} {policy_digest()}",
+                "policy",
+                "is not known to this version",
+                expected=f"{POLICY_ALL_EQUAL} {policy_digest()}",
                 found=f"{ref.policy} {ref.policy_sha256}",
             ),
         )

@@ -32,8 +32,8 @@ def read_unsigned(directory: Path | str) -> Manifest:
 def sign(directory: Path | str, key: Signer, *, role: str = "signer") -> Path:
     """Sign the statement of the manifest in `directory`; return the path of the new bundle.
 
-    All files are bound to the statement first: what is signed is consistent. Bundles that are there already must be over
-    the same statement bytes.
+    All files are bound to the statement first: what is signed is consistent. Bundles that are there already must be
+    over the same statement bytes.
 
     Args:
         directory: a manifest directory.

@@ -208,7 +208,9 @@ class _Binder:
 
     def take(self, name: str) -> bytes:
         if name not in self.left:
-            raise MalformedArtefact(f"{self.origin}/{name}", "", expected="the file that the statement names", found="none")
+            raise MalformedArtefact(
+                f"{self.origin}/{name}", "", expected="the file that the statement names", found="none"
+            )
         return self.left.pop(name)
 
     def same(self, name: str, data: bytes) -> None:

@@ -25,8 +25,10 @@ def exclusion_faults(excluded: Iterable[Exclusion], *, cap: int) -> tuple[Covera
     names = ", ".join(e.name for e in weights)
     return (
         CoverageFault(
-            "exclusions", f"more bytes are excluded than the trust file allows ({names})",
-            expected=f"at most {cap} bytes", found=f"{total} bytes",
+            "exclusions",
+            f"more bytes are excluded than the trust file allows ({names})",
+            expected=f"at most {cap} bytes",
+            found=f"{total} bytes",
         ),
     )
 
@@ -38,8 +40,10 @@ def role_faults(excluded: Iterable[TensorView], reasons: dict[str, str]) -> tupl
     """
     return tuple(
         CoverageFault(
-            view.name, f"a tensor of role {view.role} cannot be excluded as {reasons[view.name]}",
-            expected="a buffer or plain state", found=view.role,
+            view.name,
+            f"a tensor of role {view.role} cannot be excluded as {reasons[view.name]}",
+            expected="a buffer or plain state",
+            found=view.role,
         )
         for view in excluded
         if reasons[view.name] in STATE_REASONS and view.role in ("parameter", "constant", "inner")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from weighmaster.core.digest import TensorDigest
 from weighmaster.core.selftest import COUNT, digest_faults
-from weighmaster.core.tensor import TensorView
+from weighmaster.core.tensor import view_of_bytes
 from weighmaster.engines.hashlib_engine import HashlibEngine
 from weighmaster.engines.port import DigestEngine
 from weighmaster.errors import NotWeighed, SelfTestFault
@@ -21,18 +21,7 @@ def self_test(engine: DigestEngine | None = None) -> tuple[int, tuple[SelfTestFa
 
 
 def _through(engine: DigestEngine, data: bytes) -> TensorDigest:
-    view = TensorView(
-        name="self-test",
-        dtype="uint8",
-        shape=(len(data),),
-        stride=(1,),
-        nbytes=len(data),
-        layout="canonical",
-        role="file",
-        extent=None,
-        read=lambda start, stop: memoryview(data)[start:stop],
-    )
-    return engine.digest([view])[0]
+    return engine.digest([view_of_bytes("self-test", data)])[0]
 
 
 def require_self_test(engine: DigestEngine | None = None) -> None:

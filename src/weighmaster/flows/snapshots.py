@@ -46,7 +46,9 @@ def digest_snapshot(
     """Digest the tensors of a snapshot without faults; aliases are derived anew and digested once."""
     aliases = alias_map(snapshot.views) if view == "kernel" else {}
     primaries = [v for v in snapshot.views if v.name not in aliases]
-    digests = dict(zip((v.name for v in primaries), engine.digest(primaries, wanted=wanted, progress=progress), strict=True))
+    digests = dict(
+        zip((v.name for v in primaries), engine.digest(primaries, wanted=wanted, progress=progress), strict=True)
+    )
     rows = []
     for v in snapshot.views:
         digest = digests[aliases.get(v.name, v.name)]
@@ -93,8 +95,8 @@ def take_steady(
 ) -> Steady:
     """Run the probe set until the model is steady, then snapshot, trace, and snapshot again (manifest v1, "stages").
 
-    The order is: a look at what is loaded; warm-up; snapshot a; traced run, untraced run, traced run; snapshot b; a and b must agree in tensors,
-    bytes and structure.
+    The order is: a look at what is loaded; warm-up; snapshot a; traced run, untraced run, traced run; snapshot b;
+    a and b must agree in tensors, bytes and structure.
     """
     loaded = model.snapshot(structure=False)
     if loaded.faults or loaded.training:  # nothing is run: a pass in training mode would change the model
@@ -144,7 +146,12 @@ def _unsteady(a: Digested, b: Digested) -> list[Fault]:
     diff = compare(a.table, b.table)
     found: list[Fault] = [*diff.set_faults(), *diff.byte_faults(dict(a.leaves), dict(b.leaves))]
     return [
-        StageFault(f.subject, f"is not steady: it changed while the probe set ran ({f.detail})", expected=f.expected, found=f.found)
+        StageFault(
+            f.subject,
+            f"is not steady: it changed while the probe set ran ({f.detail})",
+            expected=f.expected,
+            found=f.found,
+        )
         for f in found
     ]
 

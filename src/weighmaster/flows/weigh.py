@@ -58,8 +58,8 @@ def weigh(  # noqa: PLR0913  # each keyword is a field of the statement or of th
         product: name of the product that the model is deployed as.
         version: the product's version.
         serial: integer, larger than that of any earlier manifest of the product.
-        example_inputs: ``"auto"`` (inputs generated from the model's configuration with a fixed seed), a tensor, a tuple
-            of arguments, a dict of keyword arguments, a list of such calls, or a `ProbeSet`.
+        example_inputs: ``"auto"`` (inputs generated from the model's configuration with a fixed seed), a tensor, a
+            tuple of arguments, a dict of keyword arguments, a list of such calls, or a `ProbeSet`.
         extra: tensors that kernels consume and the walk cannot reach, by name.
         exclude: name of a tensor to a reason of `EXCLUSION_REASONS`; its bytes will be stated as NOT verified.
         materialize: names of tensors with gaps or overlaps that may be copied to be digested.
@@ -91,7 +91,16 @@ def weigh(  # noqa: PLR0913  # each keyword is a field of the statement or of th
     environment = collect(torch_facts())
     _require_clean(_unreadable_facts(environment))
     return _manifest(
-        (s1, steady), live, probe, environment, sources, (product, version, serial), engine, mapped_method, validation, reaction
+        (s1, steady),
+        live,
+        probe,
+        environment,
+        sources,
+        (product, version, serial),
+        engine,
+        mapped_method,
+        validation,
+        reaction,
     )
 
 
@@ -111,7 +120,9 @@ def as_probe_set(example: Any, live: TorchModel) -> ProbeSet:
 def _check_exclusions(exclude: Mapping[str, str]) -> None:
     for name, reason in exclude.items():
         if reason not in EXCLUSION_REASONS:
-            raise UsageError(f"exclude: {name!r}: expected a reason of {', '.join(EXCLUSION_REASONS)}, found {reason!r}")
+            raise UsageError(
+                f"exclude: {name!r}: expected a reason of {', '.join(EXCLUSION_REASONS)}, found {reason!r}"
+            )
 
 
 def _unknown_exclusions(live: TorchModel, steady: Steady) -> list[Fault]:

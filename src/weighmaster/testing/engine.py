@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from weighmaster.core.digest import digest_bytes
 from weighmaster.core.selftest import pattern
-from weighmaster.core.tensor import LEAF, TensorView
+from weighmaster.core.tensor import LEAF, TensorView, view_of_bytes
 from weighmaster.engines.port import DigestEngine
 
 __all__ = ["EngineSuite"]
@@ -23,7 +23,7 @@ class EngineSuite:
 
     def views(self) -> tuple[TensorView, ...]:
         """Return one tensor per size of `SIZES`, over host bytes."""
-        return tuple(_view(f"t{n}", pattern(n)) for n in SIZES)
+        return tuple(view_of_bytes(f"t{n}", pattern(n)) for n in SIZES)
 
     def test_both_digests_are_those_of_the_reference(self) -> None:
         """Flat digest, tree and leaves equal `core.digest.digest_bytes`."""
@@ -50,24 +50,10 @@ class EngineSuite:
     def test_one_bit_changes_both_digests(self) -> None:
         """First, middle and last bit."""
         data = bytearray(pattern(3 * LEAF + 1))
-        before = self.make_engine().digest([_view("t", bytes(data))])[0]
+        before = self.make_engine().digest([view_of_bytes("t", bytes(data))])[0]
         for at in (0, len(data) // 2, len(data) - 1):
             data[at] ^= 1
-            after = self.make_engine().digest([_view("t", bytes(data))])[0]
+            after = self.make_engine().digest([view_of_bytes("t", bytes(data))])[0]
             data[at] ^= 1
             assert after.sha256 != before.sha256, at
             assert after.fsverity64k != before.fsverity64k, at
-
-
-def _view(name: str, data: bytes) -> TensorView:
-    return TensorView(
-        name=name,
-        dtype="uint8",
-        shape=(len(data),),
-        stride=(1,),
-        nbytes=len(data),
-        layout="canonical",
-        role="file",
-        extent=None,
-        read=lambda start, stop: memoryview(data)[start:stop],
-    )

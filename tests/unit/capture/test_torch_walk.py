@@ -17,7 +17,8 @@ import torch
 
 from weighmaster.capture.torch_guard import GuardHook
 from weighmaster.capture.torch_model import TorchModel
-from weighmaster.capture.torch_walk import MAX_DEPTH, parts_of, walk
+from weighmaster.capture.torch_parts import parts_of
+from weighmaster.capture.torch_walk import MAX_DEPTH, walk
 from weighmaster.errors import StageFault
 
 
