@@ -272,8 +272,8 @@ def _offline() -> dict[str, str]:
     return {**os.environ, "HF_HUB_OFFLINE": "1"}
 
 
-def control(processes: int, mib: int) -> float:
-    """Return the wall seconds in which `processes` independent processes hash `mib` MiB each."""
+def control(processes: int, mib: int) -> dict[str, float]:
+    """Return the wall seconds in which `processes` independent processes hash `mib` MiB each, and their mean CPU-seconds."""
     command = [sys.executable, str(HERE / "children.py"), "hash", "--mib", str(mib)]
     with contextlib.ExitStack() as stack:
         started = [
@@ -285,7 +285,8 @@ def control(processes: int, mib: int) -> float:
         for process in started:
             _pipe(process.stdin).write("go\n")
             _pipe(process.stdin).flush()
-        return max(float(json.loads(_pipe(p.stdout).readline())["wall"]) for p in started)
+        ended = [json.loads(_pipe(process.stdout).readline()) for process in started]
+    return {"wall": max(run["wall"] for run in ended), "cpu": sum(run["cpu"] for run in ended) / processes}
 
 
 def _pipe(pipe: Any) -> Any:

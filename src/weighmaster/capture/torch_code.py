@@ -24,7 +24,7 @@ _NOT_FOLLOWED: Final = ("torch", "weighmaster")
 environment by digest."""
 
 _LEFT_OUT: Final = sys.stdlib_module_names | frozenset(
-    [
+    {
         "filelock",
         "fsspec",
         "httpcore2",
@@ -38,7 +38,7 @@ _LEFT_OUT: Final = sys.stdlib_module_names | frozenset(
         "typing_extensions",
         "urllib3",
         "yaml",
-    ]
+    }
 )
 """Packages whose functions are neither digested nor followed where code reaches them: they fetch, print and parse, fill
 names while a process runs, and compute no output. (A function of theirs that a model holds itself is digested.)"""

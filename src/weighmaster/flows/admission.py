@@ -8,7 +8,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final
 
 from weighmaster.capture import torch_guard
 from weighmaster.capture.port import Snapshot
@@ -261,7 +261,7 @@ class Admission:
         second = "a second read gives the same bytes" if again == found else "a second read gives other bytes again"
         if again == expected:
             second = "a second read gives the validated bytes: the first one was disturbed"
-        self._halt([_unit_fault(view, unit, expected, found, second)])
+        raise self._revoked([_unit_fault(view, unit, expected, found, second)])
 
     def _digests(self, view: TensorView, unit: _Unit) -> tuple[bytes, bytes]:
         """Return the validated and the live digest bytes of a unit."""
@@ -303,11 +303,12 @@ class Admission:
 
     def _halt_on(self, faults: Sequence[Fault]) -> None:
         if faults:
-            self._halt(faults)
+            raise self._revoked(faults)
 
-    def _halt(self, faults: Sequence[Fault]) -> NoReturn:
+    def _revoked(self, faults: Sequence[Fault]) -> NotAdmitted:
+        """Revoke, and return what is to be raised."""
         self._guard.revoke(f"re-verification found {len(faults)} faults, the first: {faults[0]}")
-        raise NotAdmitted(f"{self.verdict.product}: re-verification failed", list(faults))
+        return NotAdmitted(f"{self.verdict.product}: re-verification failed", list(faults))
 
 
 def _set_faults(rows: dict[str, Row], views: tuple[TensorView, ...]) -> list[Fault]:

@@ -15,6 +15,7 @@ from weighmaster.core.structure import Structure, StructureFact
 from weighmaster.core.tensor import Extent, ViewKind
 from weighmaster.engines.port import DigestEngine, Progress, Wanted
 from weighmaster.errors import Fault, StageFault
+from weighmaster.flows.exclusions import role_faults
 
 __all__ = ["Digested", "Steady", "digest_snapshot", "take_steady", "training_faults"]
 
@@ -99,8 +100,9 @@ def take_steady(
     a and b must agree in tensors, bytes and structure.
     """
     loaded = model.snapshot(structure=False)
-    if loaded.faults or loaded.training:  # nothing is run: a pass in training mode would change the model
-        return _not_taken(loaded)
+    out_of_role = role_faults(loaded.excluded, model.reasons)
+    if loaded.faults or loaded.training or out_of_role:  # nothing is run: a pass in training mode changes the model
+        return _not_taken(loaded, out_of_role)
     refusal = _warm_up(model, probe)
     if refusal is not None:
         return Steady(digested=None, structure=Structure(facts=()), traced=None, faults=(refusal,))
@@ -137,8 +139,8 @@ def training_faults(snapshot: Snapshot) -> tuple[StageFault, ...]:
     )
 
 
-def _not_taken(snapshot: Snapshot) -> Steady:
-    faults = (*snapshot.faults, *training_faults(snapshot))
+def _not_taken(snapshot: Snapshot, others: tuple[Fault, ...] = ()) -> Steady:
+    faults = (*snapshot.faults, *training_faults(snapshot), *others)
     return Steady(digested=None, structure=Structure(facts=()), traced=None, faults=faults)
 
 

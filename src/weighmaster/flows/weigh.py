@@ -25,7 +25,6 @@ from weighmaster.engines.hashlib_engine import HashlibEngine
 from weighmaster.engines.port import DigestEngine, Progress
 from weighmaster.errors import EnvironmentFault, Fault, NotWeighed, StageFault, UsageError
 from weighmaster.flows.artefact import Manifest
-from weighmaster.flows.exclusions import role_faults
 from weighmaster.flows.selftest import require_self_test
 from weighmaster.flows.snapshots import Digested, Steady, digest_snapshot, take_steady, training_faults
 from weighmaster.probe.collect import collect
@@ -83,8 +82,7 @@ def weigh(  # noqa: PLR0913  # each keyword is a field of the statement or of th
     sources = source_files(source) if source is not None else ()
     mapped_method, faults = live.privatize(mapped)
     loaded = live.snapshot(structure=False)
-    out_of_role = role_faults(loaded.excluded, live.reasons)
-    _require_clean((*loading_faults, *faults, *loaded.faults, *training_faults(loaded), *out_of_role))
+    _require_clean((*loading_faults, *faults, *loaded.faults, *training_faults(loaded)))
     s1 = digest_snapshot(loaded, engine, stage="S1", progress=progress)
     steady = take_steady(live, probe, engine, wanted="both", progress=progress)
     _require_clean((*steady.faults, *_unknown_exclusions(live, steady)))
@@ -126,7 +124,9 @@ def _check_exclusions(exclude: Mapping[str, str]) -> None:
 
 
 def _unknown_exclusions(live: TorchModel, steady: Steady) -> list[Fault]:
-    found = {e.name for e in steady.traced.coverage.excluded} if steady.traced else set()
+    if steady.traced is None:  # its faults say why, and what is held in steady state is not known
+        return []
+    found = {e.name for e in steady.traced.coverage.excluded}
     return [
         StageFault(name, "is excluded, and no such tensor is held", expected="the exact name of a tensor")
         for name in sorted(live.reasons.keys() - found)

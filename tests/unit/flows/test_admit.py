@@ -27,6 +27,7 @@ from weighmaster.errors import (
     TensorSetFault,
 )
 from weighmaster.flows import admit as admit_module
+from weighmaster.flows import snapshots as snapshots_module
 from weighmaster.flows.approve import sign
 from weighmaster.flows.weigh import weigh_files
 from weighmaster.seal.keys import generate
@@ -398,6 +399,15 @@ class Stateful(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.cache += 1
         return x * self.weight
+
+
+def test_step_10_a_parameter_that_was_signed_as_state(small: Any, sealed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as lenient:  # a signer whose tool let it pass
+        lenient.setattr(snapshots_module, "role_faults", lambda _excluded, _reasons: ())
+        done = sealed(small(), exclude={"up.weight": "kv-cache"})
+    refusal = done.refuse(small())
+    (fault,) = (f for f in refusal.faults if isinstance(f, CoverageFault))
+    assert (refusal.exit_code, fault.subject, fault.found) == (18, "up.weight", "parameter")
 
 
 def test_step_10_more_is_excluded_than_the_trust_file_allows(sealed: Any) -> None:
