@@ -273,7 +273,7 @@ def _offline() -> dict[str, str]:
 
 
 def control(processes: int, mib: int) -> dict[str, float]:
-    """Return the wall seconds in which `processes` independent processes hash `mib` MiB each, and their mean CPU-seconds."""
+    """Return the wall seconds in which `processes` processes hash `mib` MiB each, and CPU-seconds of each."""
     command = [sys.executable, str(HERE / "children.py"), "hash", "--mib", str(mib)]
     with contextlib.ExitStack() as stack:
         started = [

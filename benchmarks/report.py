@@ -202,11 +202,15 @@ def peers_section(result: dict[str, Any]) -> Iterator[str]:
 def scaling(result: dict[str, Any]) -> str:
     """Say how wall time scales from 1 to 2 threads, or that this cannot be said here."""
     pairs = zip(result["control"]["one"], result["control"]["two"], strict=True)
-    control = statistics.median(2 * one / two for one, two in pairs)
+    control = statistics.median(2 * one["wall"] / two["wall"] for one, two in pairs)
+    each = ratio(result["control"], "two", "one")
     cases = result["peers"]["memory"]["cases"]
     both, gate = ratio(cases, "both_1", "both_2", "wall"), ratio(cases, "gate_1", "gate_2", "wall")
     seen = f"in memory, both digests {both:.2f}, gate digest {gate:.2f}"
-    head = f"Wall time, 1 to 2 threads. Control: two independent processes do {control:.2f} times the work of one."
+    head = (
+        f"Wall time, 1 to 2 threads. Control: two independent processes do {control:.2f} times the work of one, each "
+        f"at {each:.2f} times its CPU-seconds (so much of a second thread's cost is the machine's)."
+    )
     if control < SCALES:
         return f"{head} Below {SCALES} no statement is valid (no two free cores). Seen, and **invalid**: {seen}."
     return f"{head} Seen: {seen}. A single flat digest is a serial chain: the largest tensor bounds both digests."
@@ -230,7 +234,7 @@ def many_section(many: dict[str, Any]) -> Iterator[str]:
     yield (
         "The fs-verity digest pads a 4 KiB tensor to 64 KiB, so weighing hashes sixteen times the bytes; the gate "
         "compares flat digests of tensors up to 64 KiB. The bare calls, made in one thread of the same process, "
-        "are what no code around them can save on this CPU. Peak memory: largest of all repeats, each in a fresh process."
+        "are what no code around them can save on this CPU. Peak memory: largest of all, each in a fresh process."
     )
 
 
@@ -318,8 +322,8 @@ def method(result: dict[str, Any]) -> Iterator[str]:
     machine, size = result["machine"], result["parameters"]
     packages = ", ".join(f"{name} {text}" for name, text in machine["packages"].items())
     yield (
-        f"Method: `make bench`, one run of {result['seconds']:.0f} s on {result['date']}. The cases of a point run one after "
-        f"the other, and the whole round {size['repeats']} times (the encoder's file {3 * size['repeats']} times, "
+        f"Method: `make bench`, one run of {result['seconds']:.0f} s on {result['date']}. The cases of a point run one "
+        f"after the other, and the round {size['repeats']} times (the encoder's file {3 * size['repeats']} times, "
         f"memory at rest 3 times, start-up {size['starts']} times). Figures are medians; ratios are the median of the "
         "ratios within each round. CPU-seconds are user and system time of all threads and children."
     )

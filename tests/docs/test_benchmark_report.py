@@ -92,9 +92,9 @@ def test_a_loaded_heavy_package_is_printed(report, result):
 
 @pytest.mark.parametrize(("two", "valid"), [(1.0, True), (1.9, False)])
 def test_scaling_without_two_free_cores_is_called_invalid(report, result, two, valid):
-    result["control"] = {"one": [1.0], "two": [two]}
+    result["control"] = {"one": [{"wall": 1.0, "cpu": 1.0}], "two": [{"wall": two, "cpu": 1.25}]}
     text = report.scaling(result)
-    assert f"do {2 / two:.2f} times the work of one" in text
+    assert f"do {2 / two:.2f} times the work of one, each at 1.25 times its CPU-seconds" in text
     assert ("**invalid**" in text) is not valid
 
 

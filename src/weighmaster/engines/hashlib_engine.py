@@ -57,7 +57,10 @@ class HashlibEngine:
             return tuple(_whole(view, wanted, report) for view in views)
         with ThreadPoolExecutor(self.threads, thread_name_prefix="weighmaster-digest") as pool:
             try:
-                return _Plan(pool, wanted, report).run(views)
+                # A tensor is cut where it would keep one thread busy while the others have nothing left to do. Cut, its
+                # bytes are read once for each digest; whole, once for both.
+                cut_above = max(_RANGE, sum(v.nbytes for v in views) // (2 * self.threads))
+                return _Plan(pool, wanted, report, cut_above).run(views)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -70,8 +73,8 @@ class HashlibEngine:
 class _Plan:
     """Cut the work into tasks of some megabytes and put the results together in order."""
 
-    def __init__(self, pool: ThreadPoolExecutor, wanted: Wanted, report: Progress) -> None:
-        self.pool, self.wanted, self.report = pool, wanted, report
+    def __init__(self, pool: ThreadPoolExecutor, wanted: Wanted, report: Progress, cut_above: int) -> None:
+        self.pool, self.wanted, self.report, self.cut_above = pool, wanted, report, cut_above
 
     def run(self, views: Sequence[TensorView]) -> tuple[TensorDigest, ...]:
         waiting = [self._submit(group) for group in _groups(views, self.wanted)]
@@ -90,8 +93,8 @@ class _Plan:
         self, group: tuple[TensorView, ...]
     ) -> tuple[tuple[TensorView, ...], list[Future[bytes]] | None, Future[tuple[TensorDigest, ...]]]:
         view = group[0]
-        if view.nbytes <= _RANGE or view.extent is None:
-            # Small tensors together; a file in one pass, so that it is read once.
+        if view.nbytes <= self.cut_above or view.extent is None:
+            # Small tensors together; a file always in one pass, so that it is read once.
             return group, None, self.pool.submit(self._wholes, group)
         flat = self.pool.submit(self._flat, view)
         ranges = range(0, view.nbytes, _RANGE)
