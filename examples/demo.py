@@ -7,6 +7,7 @@ The encoder is all-MiniLM-L6-v2 (22 million parameters) as it lies inside the Py
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import subprocess
@@ -167,6 +168,8 @@ def main() -> None:
 if __name__ == "__main__":
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
+    # It says that an optional package with faster kernels is not installed; the ones in use are weighed either way.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", choices=("flip", "plain", "patch"))
     wanted = parser.parse_args().serve

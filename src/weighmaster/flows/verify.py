@@ -134,8 +134,8 @@ def _files(
     if table is None:
         return len(validated), None, faults
     if any(s.role == "weights" for s in validated) and not faults:
-        # Equal files hold equal tensors, and no file is there that is not listed. Tensors are read where a file differs,
-        # to name the ones in it.
+        # Equal files hold equal tensors, and no file is there that is not listed. Tensors are read where a file
+        # differs, to name the ones in it.
         return len(validated), len(table.rows), faults
     try:
         faults += _file_tensors(table, source, engine, progress)
