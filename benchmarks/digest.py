@@ -215,8 +215,8 @@ def padding(nbytes: int) -> int:
     return extra
 
 
-def peers_in_memory(directory: Path, repeats: int) -> dict[str, Any]:
-    """Measure hashing the same bytes as live tensors."""
+def peers_in_memory(directory: Path, repeats: int, control_mib: int) -> dict[str, Any]:
+    """Measure hashing the same bytes as live tensors, and in each round how two processes scale."""
     from weighmaster.capture.torch_storage import tensor_view
     from weighmaster.engines.hashlib_engine import HashlibEngine
 
@@ -238,8 +238,15 @@ def peers_in_memory(directory: Path, repeats: int) -> dict[str, Any]:
         "gate_2": lambda: two.digest(views, wanted="gate"),
     }
     nbytes = sum(view.nbytes for view in views)
+    control: dict[str, list[dict[str, float]]] = {"one": [], "two": []}
+
+    def also() -> None:
+        control["one"].append(in_processes(1, control_mib))
+        control["two"].append(in_processes(2, control_mib))
+
     extra = sum(padding(view.nbytes) for view in views)
-    return {"bytes": nbytes, "tensors": len(views), "padding": extra, "cases": interleaved(cases, repeats)}
+    runs = interleaved(cases, repeats, also=also)
+    return {"bytes": nbytes, "tensors": len(views), "padding": extra, "cases": runs, "control": control}
 
 
 def _live(directory: Path) -> dict[str, Any]:
@@ -272,7 +279,7 @@ def _offline() -> dict[str, str]:
     return {**os.environ, "HF_HUB_OFFLINE": "1"}
 
 
-def control(processes: int, mib: int) -> dict[str, float]:
+def in_processes(processes: int, mib: int) -> dict[str, float]:
     """Return the wall seconds in which `processes` processes hash `mib` MiB each, and CPU-seconds of each."""
     command = [sys.executable, str(HERE / "children.py"), "hash", "--mib", str(mib)]
     with contextlib.ExitStack() as stack:
@@ -359,11 +366,8 @@ def measure(size: Size) -> dict[str, Any]:
         out["peers"] = {
             "encoder": peers_at_rest(encoder, work, 3 * size.repeats),
             "synthetic": peers_at_rest(synthetic, work, size.repeats),
-            "memory": peers_in_memory(synthetic, size.repeats),
+            "memory": peers_in_memory(synthetic, size.repeats, size.control_mib),
         }
-        note("   control: one process, two independent processes")
-        pairs = [(control(1, size.control_mib), control(2, size.control_mib)) for _ in range(size.repeats)]
-        out["control"] = {"one": [a for a, _ in pairs], "two": [b for _, b in pairs]}
         note("2. many small tensors")
         out["many"] = {"count": size.tensors, "1": [], "2": []}
         for _ in range(size.repeats):

@@ -38,11 +38,21 @@ def spent(work: Callable[[], object]) -> dict[str, float]:
     return out
 
 
-def interleaved(cases: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[dict[str, float]]]:
-    """Run all cases one after the other, `repeats` times over, so that a neighbour's load falls on all of them."""
+def interleaved(
+    cases: Mapping[str, Callable[[], object]], repeats: int, *, also: Callable[[], object] | None = None
+) -> dict[str, list[dict[str, float]]]:
+    """Run all cases one after the other, `repeats` times over, so that a neighbour's load falls on all of them.
+
+    Args:
+        cases: what is measured, by name.
+        repeats: rounds.
+        also: run once in each round, in the middle of the cases: a control that measures itself.
+    """
     out: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
     for number in range(repeats):
-        for name, work in cases.items():
+        for at, (name, work) in enumerate(cases.items()):
+            if also is not None and at == len(cases) // 2:
+                also()
             out[name].append(spent(work))
         note(f"    repeat {number + 1} of {repeats}")
     return out

@@ -81,7 +81,7 @@ def test_a_miss_is_printed_as_a_miss(report, result):
         run["wall"] = 0.2
     page = report.render(result, "x")
     assert "| `weighmaster --help` | 200 ms | under 150 ms | **not met** |" in page
-    assert re.search(r"Not met: .*`weighmaster --help`", page)
+    assert re.search(r"Not met or not shown: .*`weighmaster --help`", page)
 
 
 def test_a_loaded_heavy_package_is_printed(report, result):
@@ -92,7 +92,7 @@ def test_a_loaded_heavy_package_is_printed(report, result):
 
 @pytest.mark.parametrize(("two", "valid"), [(1.0, True), (1.9, False)])
 def test_scaling_without_two_free_cores_is_called_invalid(report, result, two, valid):
-    result["control"] = {"one": [{"wall": 1.0, "cpu": 1.0}], "two": [{"wall": two, "cpu": 1.25}]}
+    result["peers"]["memory"]["control"] = {"one": [{"wall": 1.0, "cpu": 1.0}], "two": [{"wall": two, "cpu": 1.25}]}
     text = report.scaling(result)
     assert f"do {2 / two:.2f} times the work of one, each at 1.25 times its CPU-seconds" in text
     assert ("**invalid**" in text) is not valid
@@ -115,6 +115,15 @@ def test_goals_are_judged_on_the_figure_and_not_on_its_print(report, measured, a
     goal = report.Goal(what="x", measured=measured, bound=0.90, at_least=at_least, strict=strict)
     assert goal.met is met
     assert goal.row()[3] == ("met" if met else "**not met**")
+
+
+def test_two_threads_on_one_core_show_nothing(report, result):
+    cases = result["peers"]["memory"]["cases"]
+    for one, two in zip(cases["gate_1"], cases["gate_2"], strict=True):
+        two["wall"], two["cpu"] = one["wall"], one["cpu"]
+    found = {g.what: g for g in report.goals(result)}["memory: gate digest, CPU-seconds of 2 threads beside 1"]
+    assert (found.measured, found.met) == (1.0, False)
+    assert "**not shown**: no second core was free" in report.render(result, "x")
 
 
 def test_ratios_are_taken_within_each_repeat(report):
