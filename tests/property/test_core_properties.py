@@ -18,7 +18,8 @@ from weighmaster.core.digest import digest_bytes, leaf_digest, root_of_leaves
 from weighmaster.core.dtype import DTYPES
 from weighmaster.core.manifest import Row, Table, alias_map, name_key, parse_table
 from weighmaster.core.merkle import inclusion_proof, leaf_hash, root, root_from_proof
-from weighmaster.core.statement import Method, Statement, TableEntry, parse_statement
+from weighmaster.core.statement import Method, Statement, TableEntry
+from weighmaster.core.statement_reader import parse_statement
 from weighmaster.core.structure import KINDS, Structure, StructureFact, parse_structure, structure_faults
 from weighmaster.core.tensor import LEAF, Extent, TensorView, row_major
 from weighmaster.errors import MalformedArtefact

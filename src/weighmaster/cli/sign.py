@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Outcome:
     """Sign, and print what was signed as it stands in the bundle."""
-    from weighmaster.core.statement import parse_statement  # noqa: PLC0415  # not for the help
+    from weighmaster.core.statement_reader import parse_statement  # noqa: PLC0415  # not for the help
     from weighmaster.durable import read_whole  # noqa: PLC0415
     from weighmaster.seal.bundle import parse_bundle  # noqa: PLC0415
 

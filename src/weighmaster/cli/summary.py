@@ -29,18 +29,8 @@ def statement_document(statement: Statement) -> dict[str, object]:
     return {
         **identity(statement),
         "gateTable": {"stage": statement.gate_stage, "view": statement.gate_view},
-        "tables": [
-            {"stage": t.stage, "view": t.view, "root": t.root, "count": t.count, "bytes": str(t.nbytes)}
-            for t in statement.tables
-        ],
-        "method": {
-            "engine": statement.method.engine,
-            "loader": statement.method.loader,
-            "trace": statement.method.trace,
-            "mapped": statement.method.mapped,
-            "materialized": statement.method.materialized,
-            "extra": statement.method.extra,
-        },
+        "tables": [t.to_json() for t in statement.tables],
+        "method": statement.method.to_json(),
         "coverage": _coverage_document(statement.coverage),
         "structure": statement.structure,
         "classDigest": environment.class_digest if environment else None,
@@ -54,20 +44,7 @@ def statement_document(statement: Statement) -> dict[str, object]:
 def _coverage_document(coverage: Coverage | None) -> dict[str, object] | None:
     if coverage is None:
         return None
-    return {
-        "consumed": coverage.consumed,
-        "consumedBytes": str(coverage.consumed_bytes),
-        "consumedHashedBytes": str(coverage.consumed_hashed_bytes),
-        "naive": coverage.naive,
-        "naiveBytes": str(coverage.naive_bytes),
-        "unconsumed": coverage.unconsumed,
-        "unconsumedBytes": str(coverage.unconsumed_bytes),
-        "notVerifiedBytes": str(coverage.excluded_bytes),
-        "excluded": [
-            {"name": e.name, "dtype": e.dtype, "shape": e.shape, "bytes": str(e.nbytes), "reason": e.reason}
-            for e in coverage.excluded
-        ],
-    }
+    return {**coverage.to_json(), "notVerifiedBytes": str(coverage.excluded_bytes)}
 
 
 def identity_pairs(statement: Statement) -> Pairs:

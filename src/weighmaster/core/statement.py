@@ -4,22 +4,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar, get_args
+from typing import Final
 
-from weighmaster.core.canonical import dumps, loads_canonical
-from weighmaster.core.dtype import DTYPES
-from weighmaster.core.fields import Fields
-from weighmaster.core.manifest import STAGES, Table
-from weighmaster.core.source import ROLES as SOURCE_ROLES
-from weighmaster.core.source import Source, path_problem
+from weighmaster.core.canonical import dumps
+from weighmaster.core.manifest import Table
+from weighmaster.core.source import Source
 from weighmaster.core.tensor import ViewKind
-from weighmaster.errors import MalformedArtefact
 
 __all__ = [
     "EXCLUSION_REASONS",
+    "MAPPED",
     "PREDICATE_TYPE",
+    "SCHEMES",
+    "STATEMENT_TYPE",
     "TRACES",
     "Coverage",
     "EnvironmentRef",
@@ -27,10 +25,7 @@ __all__ = [
     "Method",
     "Statement",
     "TableEntry",
-    "parse_statement",
 ]
-
-T = TypeVar("T")
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://weighmaster.dev/manifest/v1"
@@ -38,7 +33,7 @@ EXCLUSION_REASONS: Final = ("kv-cache", "opaque-handle", "rng-state", "workspace
 TRACES: Final = ("none", "not traceable", "other path", "same path")
 MAPPED: Final = ("first", "none", "private")
 _REACTION: Final = re.compile(r"halt|drain|fallback:[0-9a-f]{64}")
-_SCHEMES: Final = (
+SCHEMES: Final = (
     ("environment", "environment-v1"),
     ("names", "torch-names-v1"),
     ("probeSet", "probe-set-v1"),
@@ -75,6 +70,17 @@ class TableEntry:
     def file_name(self) -> str:
         """Name of the table file in a manifest directory."""
         return f"tensors.{self.stage}.{self.view}.jsonl"
+
+    def to_json(self) -> dict[str, object]:
+        """Return the entry as it stands in the statement."""
+        return {
+            "stage": self.stage,
+            "view": self.view,
+            "root": self.root,
+            "sha256": self.sha256,
+            "count": self.count,
+            "bytes": str(self.nbytes),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +131,26 @@ class Coverage:
         """Bytes that are NOT verified."""
         return sum(e.nbytes for e in self.excluded)
 
+    def to_json(self) -> dict[str, object]:
+        """Return the coverage as it stands in the statement."""
+        return {
+            "consumed": self.consumed,
+            "consumedBytes": str(self.consumed_bytes),
+            "consumedHashedBytes": str(self.consumed_hashed_bytes),
+            "hashed": self.hashed,
+            "hashedBytes": str(self.hashed_bytes),
+            "unconsumed": self.unconsumed,
+            "unconsumedBytes": str(self.unconsumed_bytes),
+            "naive": self.naive,
+            "naiveBytes": str(self.naive_bytes),
+            "empty": self.empty,
+            "literals": self.literals,
+            "excluded": [
+                {"name": e.name, "dtype": e.dtype, "shape": e.shape, "bytes": str(e.nbytes), "reason": e.reason}
+                for e in self.excluded
+            ],
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
@@ -145,6 +171,17 @@ class Method:
     mapped: str
     materialized: tuple[str, ...]
     extra: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the method as it stands in the statement."""
+        return {
+            "engine": self.engine,
+            "loader": self.loader,
+            "trace": self.trace,
+            "mapped": self.mapped,
+            "materialized": self.materialized,
+            "extra": self.extra,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,29 +274,12 @@ class Statement:
             "product": self.product,
             "version": self.version,
             "serial": self.serial,
-            "schemes": dict(_SCHEMES),
+            "schemes": dict(SCHEMES),
             "gateTable": {"stage": self.gate_stage, "view": self.gate_view},
-            "tables": [
-                {
-                    "stage": t.stage,
-                    "view": t.view,
-                    "root": t.root,
-                    "sha256": t.sha256,
-                    "count": t.count,
-                    "bytes": str(t.nbytes),
-                }
-                for t in self.tables
-            ],
-            "method": {
-                "engine": self.method.engine,
-                "loader": self.method.loader,
-                "trace": self.method.trace,
-                "mapped": self.method.mapped,
-                "materialized": self.method.materialized,
-                "extra": self.method.extra,
-            },
+            "tables": [t.to_json() for t in self.tables],
+            "method": self.method.to_json(),
             "probeSet": self.probe_set,
-            "coverage": _coverage_json(self.coverage),
+            "coverage": self.coverage.to_json() if self.coverage else None,
             "structure": self.structure,
             "environment": _environment_json(self.environment),
             "sources": [
@@ -273,28 +293,6 @@ class Statement:
         }
 
 
-def _coverage_json(coverage: Coverage | None) -> dict[str, object] | None:
-    if coverage is None:
-        return None
-    return {
-        "consumed": coverage.consumed,
-        "consumedBytes": str(coverage.consumed_bytes),
-        "consumedHashedBytes": str(coverage.consumed_hashed_bytes),
-        "hashed": coverage.hashed,
-        "hashedBytes": str(coverage.hashed_bytes),
-        "unconsumed": coverage.unconsumed,
-        "unconsumedBytes": str(coverage.unconsumed_bytes),
-        "naive": coverage.naive,
-        "naiveBytes": str(coverage.naive_bytes),
-        "empty": coverage.empty,
-        "literals": coverage.literals,
-        "excluded": [
-            {"name": e.name, "dtype": e.dtype, "shape": e.shape, "bytes": str(e.nbytes), "reason": e.reason}
-            for e in coverage.excluded
-        ],
-    }
-
-
 def _environment_json(ref: EnvironmentRef | None) -> dict[str, object] | None:
     if ref is None:
         return None
@@ -304,154 +302,3 @@ def _environment_json(ref: EnvironmentRef | None) -> dict[str, object] | None:
         "policy": ref.policy,
         "policySha256": ref.policy_sha256,
     }
-
-
-def parse_statement(data: bytes, file: str) -> Statement:
-    """Parse the bytes of a statement, strictly; call it after the signature over `data` holds.
-
-    Raises:
-        MalformedArtefact: not canonical, of another type, a field wrong or unknown, or subjects that do not follow from
-            the gate table.
-    """
-    top = Fields(loads_canonical(data, file), file=file)
-    top.text("_type", choices=(STATEMENT_TYPE,))
-    top.text("predicateType", choices=(PREDICATE_TYPE,))
-    subjects = top.objects("subject", _read_subject)
-    predicate = top.nested("predicate")
-    top.done()
-    try:
-        statement = _read_predicate(predicate)
-    except ValueError as error:
-        raise MalformedArtefact(file, "predicate", expected="a consistent statement", found=str(error)) from None
-    gate = statement.gate_table
-    expected = (("weights", gate.root), (gate.file_name, gate.sha256))
-    if subjects != expected:
-        raise MalformedArtefact(file, "subject", expected=f"{expected}, from the gate table", found=str(subjects))
-    return statement
-
-
-def _read_subject(fields: Fields) -> tuple[str, str]:
-    name, digest = fields.text("name"), fields.nested("digest")
-    value = digest.digest("sha256")
-    digest.done()
-    return name, value
-
-
-def _read_predicate(fields: Fields) -> Statement:
-    _read_schemes(fields)
-    gate = fields.nested("gateTable")
-    out = Statement(
-        product=fields.text("product"),
-        version=fields.text("version"),
-        serial=fields.integer("serial"),
-        gate_stage=gate.text("stage", choices=STAGES),
-        gate_view=_view(gate),
-        tables=fields.objects("tables", _read_table),
-        method=_read_method(fields.nested("method")),
-        probe_set=fields.optional_digest("probeSet"),
-        coverage=_optional(fields, "coverage", _read_coverage),
-        structure=fields.optional_digest("structure"),
-        environment=_optional(fields, "environment", _read_environment),
-        sources=fields.objects("sources", _read_source),
-        validation=fields.objects("validation", lambda f: (f.text("name"), f.digest("sha256"))),
-        reaction=fields.text("reaction"),
-    )
-    gate.done()
-    for reserved in ("derivation", "answers"):
-        if fields.any(reserved) is not None:
-            raise fields.fault(reserved, "null, in this version", "a value")
-    fields.done()
-    return out
-
-
-def _optional(fields: Fields, key: str, read: Callable[[Fields], T]) -> T | None:
-    value = fields.any(key)
-    if value is None:
-        return None
-    nested = Fields(value, file=fields.file, path=fields.at(key))
-    out = read(nested)
-    nested.done()
-    return out
-
-
-def _read_schemes(fields: Fields) -> None:
-    schemes = fields.nested("schemes")
-    for key, value in _SCHEMES:
-        schemes.text(key, choices=(value,))
-    schemes.done()
-
-
-def _view(fields: Fields) -> ViewKind:
-    return "kernel" if fields.text("view", choices=get_args(ViewKind)) == "kernel" else "logical"
-
-
-def _read_table(fields: Fields) -> TableEntry:
-    return TableEntry(
-        stage=fields.text("stage", choices=STAGES),
-        view=_view(fields),
-        root=fields.digest("root"),
-        sha256=fields.digest("sha256"),
-        count=fields.integer("count"),
-        nbytes=fields.decimal("bytes"),
-    )
-
-
-def _read_method(fields: Fields) -> Method:
-    out = Method(
-        engine=fields.text("engine"),
-        loader=fields.text("loader"),
-        trace=fields.text("trace", choices=TRACES),
-        mapped=fields.text("mapped", choices=MAPPED),
-        materialized=fields.texts("materialized"),
-        extra=fields.texts("extra"),
-    )
-    fields.done()
-    return out
-
-
-def _read_coverage(fields: Fields) -> Coverage:
-    return Coverage(
-        consumed=fields.integer("consumed"),
-        consumed_bytes=fields.decimal("consumedBytes"),
-        consumed_hashed_bytes=fields.decimal("consumedHashedBytes"),
-        hashed=fields.integer("hashed"),
-        hashed_bytes=fields.decimal("hashedBytes"),
-        unconsumed=fields.integer("unconsumed"),
-        unconsumed_bytes=fields.decimal("unconsumedBytes"),
-        naive=fields.integer("naive"),
-        naive_bytes=fields.decimal("naiveBytes"),
-        empty=fields.integer("empty"),
-        literals=fields.integer("literals"),
-        excluded=fields.objects("excluded", _read_exclusion),
-    )
-
-
-def _read_exclusion(fields: Fields) -> Exclusion:
-    return Exclusion(
-        name=fields.text("name"),
-        dtype=fields.text("dtype", choices=frozenset(DTYPES)),
-        shape=fields.integers("shape"),
-        nbytes=fields.decimal("bytes"),
-        reason=fields.text("reason", choices=EXCLUSION_REASONS),
-    )
-
-
-def _read_environment(fields: Fields) -> EnvironmentRef:
-    return EnvironmentRef(
-        sha256=fields.digest("sha256"),
-        class_digest=fields.digest("classDigest"),
-        policy=fields.text("policy"),
-        policy_sha256=fields.digest("policySha256"),
-    )
-
-
-def _read_source(fields: Fields) -> Source:
-    path = fields.text("path")
-    if problem := path_problem(path):
-        raise fields.fault("path", "a relative path", problem)
-    return Source(
-        path=path,
-        role=fields.text("role", choices=SOURCE_ROLES),
-        nbytes=fields.decimal("bytes"),
-        sha256=fields.digest("sha256"),
-    )

@@ -16,7 +16,8 @@ from typing import Final, TypeVar
 from weighmaster.core.digest import root_of_leaves
 from weighmaster.core.environment import Environment, parse_environment
 from weighmaster.core.manifest import Table, parse_table, split_leaves
-from weighmaster.core.statement import Statement, TableEntry, parse_statement
+from weighmaster.core.statement import Statement, TableEntry
+from weighmaster.core.statement_reader import parse_statement
 from weighmaster.core.structure import Structure, parse_structure
 from weighmaster.durable import read_whole, write_atomically
 from weighmaster.errors import MalformedArtefact, SignatureFault, StorageError, UsageError

@@ -23,8 +23,8 @@ from weighmaster.core.statement import (
     Method,
     Statement,
     TableEntry,
-    parse_statement,
 )
+from weighmaster.core.statement_reader import parse_statement
 from weighmaster.errors import MalformedArtefact
 
 
