@@ -205,8 +205,8 @@ def peers_section(result: dict[str, Any]) -> Iterator[str]:
     yield goal_table(g for p in PLACES for g in peer_goals(p, result["peers"][p]["cases"]))
     yield (
         "The gate digest is what admission and re-verification compute; both digests are what weighing computes. "
-        "`verify` of signed files is the whole command: signature, digest of every file (`sources`), and the table of "
-        "tensors anew, so that a finding names the tensor; model_signing digests each file once. `sha256sum` is shown "
+        "`verify` of signed files is the whole command: signature, manifest, and the digest of every file (`sources`); "
+        "where a file differs its tensors are digested as well, to name the one. `sha256sum` is shown "
         "for orientation: some builds of it do not use the CPU's SHA instructions."
     )
     yield scaling(result)
@@ -223,7 +223,8 @@ def scaling(result: dict[str, Any]) -> str:
     seen = f"in memory, both digests {both:.2f}, gate digest {gate:.2f}"
     head = (
         f"Wall time, 1 to 2 threads. Control, within the same rounds: two independent processes do {control:.2f} "
-        f"times the work of one, each at {each:.2f} times its CPU-seconds (so much of a second thread's cost is the machine's)."
+        f"times the work of one, each at {each:.2f} times its CPU-seconds "
+        "(so much of a second thread's cost is the machine's)."
     )
     if control < SCALES:
         return f"{head} Below {SCALES} no statement is valid (no two free cores). Seen, and **invalid**: {seen}."

@@ -126,15 +126,15 @@ def test_nothing_is_cached(tmp_path: Path) -> None:
 
 def test_a_file_that_changes_while_it_is_read_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = put(tmp_path, "config.json", b"aa")
-    real = os.read
+    real = os.readv
 
-    def read(fd: int, count: int) -> bytes:
-        piece = real(fd, count)
-        if not piece:
+    def read(fd: int, buffers: list[bytearray]) -> int:
+        count = real(fd, buffers)
+        if not count:
             path.write_bytes(b"bbb")
-        return piece
+        return count
 
-    monkeypatch.setattr(os, "read", read)
+    monkeypatch.setattr(os, "readv", read)
     with pytest.raises(SourceFault, match=r"changed while it was read; expected size 2, .*found size 3") as caught:
         source_files(tmp_path)
     assert caught.value.subject == str(path)
@@ -142,7 +142,7 @@ def test_a_file_that_changes_while_it_is_read_is_a_fault(tmp_path: Path, monkeyp
 
 def test_a_short_read_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, "config.json", b"aa")
-    monkeypatch.setattr(os, "read", lambda _fd, _count: b"")
+    monkeypatch.setattr(os, "readv", lambda _fd, _buffers: 0)
     with pytest.raises(SourceFault, match="expected 2 bytes, found 0 bytes"):
         source_files(tmp_path)
 
@@ -150,10 +150,10 @@ def test_a_short_read_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_failing_disk_is_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, "config.json", b"aa")
 
-    def broken(_fd: int, _count: int) -> bytes:
+    def broken(_fd: int, _buffers: list[bytearray]) -> int:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(os, "read", broken)
+    monkeypatch.setattr(os, "readv", broken)
     with pytest.raises(StorageError, match=r"config\.json: cannot be read: Input/output error"):
         source_files(tmp_path)
 
@@ -161,10 +161,11 @@ def test_a_failing_disk_is_a_storage_error(tmp_path: Path, monkeypatch: pytest.M
 def test_reads_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, "m.bin", bytes(5 << 20))
     asked: list[int] = []
-    real = os.read
-    monkeypatch.setattr(os, "read", lambda fd, count: (asked.append(count), real(fd, count))[1])
-    source_files(tmp_path)
-    assert set(asked) == {1 << 20}
+    real = os.readv
+    monkeypatch.setattr(os, "readv", lambda fd, buffers: (asked.append(len(buffers[0])), real(fd, buffers))[1])
+    (source,) = source_files(tmp_path)
+    assert set(asked) == {1 << 18}
+    assert source.sha256 == hashlib.sha256(bytes(5 << 20)).hexdigest()
 
 
 def refused(root: Path) -> MalformedArtefact:
