@@ -222,9 +222,9 @@ def scaling(result: dict[str, Any]) -> str:
     both, gate = ratio(cases, "both_1", "both_2", "wall"), ratio(cases, "gate_1", "gate_2", "wall")
     seen = f"in memory, both digests {both:.2f}, gate digest {gate:.2f}"
     head = (
-        f"Wall time, 1 to 2 threads. Control, within the same rounds: two independent processes do {control:.2f} "
-        f"times the work of one, each at {each:.2f} times its CPU-seconds "
-        "(so much of a second thread's cost is the machine's)."
+        "Wall time, 1 to 2 threads. Control, within the same rounds: two independent processes do "
+        f"{control:.2f} times the work of one, each at {each:.2f} times its CPU-seconds (so much of a second thread's "
+        "cost is the machine's)."
     )
     if control < SCALES:
         return f"{head} Below {SCALES} no statement is valid (no two free cores). Seen, and **invalid**: {seen}."
@@ -288,8 +288,8 @@ def gate_section(gate: dict[str, Any]) -> Iterator[str]:
     yield table(("", "wall s", "of load", "CPU-s"), rows)
     yield (
         f"{admit[0]['tensors']} tensors, {admit[0]['bytes']:,} bytes. No goal is set: weighing and admitting run the "
-        "probe set several times, trace it, digest every tensor twice, and read the environment (the loaded libraries "
-        "and every installed file of every imported package are digested), none of which shrinks with the model."
+        "probe set several times, trace it, digest every tensor twice, and read the environment (mapped libraries "
+        "and the files of imported modules are digested); only the first three shrink with the model."
     )
 
 
