@@ -79,7 +79,7 @@ class Steady:
     """A model in steady state (S3), taken twice around further probe runs.
 
     Attributes:
-        digested: the second snapshot's table, with the first one's digests once they agree.
+        digested: the first snapshot's table, with which the second one agrees; None where none was taken.
         structure: facts of the walk and of the trace.
         traced: coverage and method.
         faults: everything that stands in the way; the rest is only meaningful where this is empty.

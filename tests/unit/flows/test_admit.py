@@ -470,3 +470,21 @@ def test_faults_of_all_steps_are_collected_and_the_lowest_decides(
     assert text.startswith("reader: the live model is not admitted (")
     assert "(9) tensor digests: up.weight: bytes differ, first in leaf 1 of 2" in text
     assert json.dumps([f.to_json() for f in refusal.faults])
+
+
+# -- compiled modules -------------------------------------------------------------------------------------------------
+
+
+def test_a_compiled_module_is_weighed_and_not_admitted(tiny_head: Any, sealed: Any) -> None:
+    """A bound, stated in README: the compiler keeps ids of this process on the module, so no other load has them."""
+
+    def compiled() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return torch.compile(tiny_head().eval(), backend="eager")  # type: ignore[return-value]
+
+    done = sealed(compiled(), example_inputs=torch.ones(1, 4))
+    assert done.manifest.statement.method.trace == "not traceable"
+    assert done.manifest.statement.coverage.consumed == 0
+    refusal = done.refuse(compiled())
+    assert refusal.exit_code == 17
+    assert "#_torchdynamo_wrapper_id" in subjects(refusal, StructureFault)
