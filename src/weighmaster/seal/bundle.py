@@ -158,7 +158,7 @@ def _read_material(fields: Fields) -> str:
 def _read_envelope(fields: Fields) -> tuple[bytes, bytes]:
     """Return payload and signature."""
     fields.text("payloadType", choices=(PAYLOAD_TYPE,))
-    payload = _decode(fields, "payload")
+    payload = fields.base64("payload")
     values = fields.objects("signatures", _read_signature)
     if len(values) != 1:
         raise fields.fault("signatures", "exactly one signature", str(len(values)))
@@ -170,23 +170,11 @@ def _read_signature(fields: Fields) -> bytes:
     keyid = fields.text("keyid", empty=True)
     if keyid:
         raise fields.fault("keyid", "an empty string", repr(keyid[:80]))
-    return _decode(fields, "sig")
+    return fields.base64("sig")
 
 
 def _encode(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
-
-
-def _decode(fields: Fields, key: str) -> bytes:
-    """Return the bytes of a base64 string in its one canonical spelling (RFC 4648, 4: padded, pad bits zero)."""
-    text = fields.text(key)
-    try:
-        data = base64.b64decode(text, validate=True)
-    except ValueError:
-        data = b""
-    if _encode(data) != text:
-        raise fields.fault(key, "canonical base64 (RFC 4648, section 4)", "another spelling")
-    return data
 
 
 def open_sealed(bundles: tuple[tuple[str, bytes], ...]) -> Sealed:
