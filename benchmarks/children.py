@@ -110,9 +110,10 @@ def _loaded(model: Path, started: float, out: dict[str, Any]) -> Any:
 
 def weigh(model: Path, directory: Path, started: float) -> dict[str, Any]:
     """Load and weigh the encoder; then write, sign and trust."""
+    from trusting import trusting
+
     import weighmaster as wm
     from weighmaster.seal.keys import generate
-    from weighmaster.seal.trust import Trust, trust_to_bytes, with_key, with_product
 
     out: dict[str, Any] = {}
     encoder = _loaded(model, started, out)
@@ -121,8 +122,8 @@ def weigh(model: Path, directory: Path, started: float) -> dict[str, Any]:
     manifest.write(directory / "manifest")
     wm.sign(directory / "manifest", key)
     rule = wm.ProductRule(product=PRODUCT, required_roles=(wm.RoleThreshold(role="signer", threshold=1),))
-    trust = with_product(with_key(Trust(), person="Benchmark", key=key.public, roles=("signer",)), rule)
-    (directory / "trust.json").write_bytes(trust_to_bytes(trust))
+    pin = wm.write_trust(directory / "trust.json", trusting(key, rule), key)
+    (directory / "roots").write_text(pin)
     return out
 
 
@@ -132,8 +133,12 @@ def admit(model: Path, directory: Path, started: float) -> dict[str, Any]:
 
     out: dict[str, Any] = {}
     encoder = _loaded(model, started, out)
-    paths = (directory / "manifest", directory / "trust.json")
-    admission = timed(out, "admit", lambda: wm.Gate(*paths, expect=PRODUCT, source=model).admit(encoder))
+    paths, pin = (directory / "manifest", directory / "trust.json"), (directory / "roots").read_text()
+
+    def admitted() -> wm.Admission:
+        return wm.Gate(*paths, roots=pin, expect=PRODUCT, mark=directory / "mark", source=model).admit(encoder)
+
+    admission = timed(out, "admit", admitted)
     done = timed(out, "recheck", admission.recheck)
     if not done.cycle_complete:
         raise SystemExit("the re-verification did not cover the whole model")

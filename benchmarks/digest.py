@@ -155,19 +155,21 @@ def signed_by_peer(directory: Path, work: Path) -> Callable[[], None]:
 
 def signed_by_us(directory: Path, work: Path) -> Callable[[], None]:
     """Weigh the files, sign the manifest with an EC P-256 key; return ``weighmaster verify`` of files against it."""
+    from trusting import trusting
+
     import weighmaster as wm
     from weighmaster.flows.verify import verify
     from weighmaster.seal.keys import generate
-    from weighmaster.seal.trust import Trust, with_key, with_product
 
     key, target = generate("ecdsa-p256-sha256"), work / f"{directory.name}.manifest"
     wm.weigh_files(directory, product="benchmark", version="1", serial=1).write(target)
     wm.sign(target, key)
     rule = wm.ProductRule(product="benchmark", required_roles=(wm.RoleThreshold(role="signer", threshold=1),))
-    trust = with_product(with_key(Trust(), person="Benchmark", key=key.public, roles=("signer",)), rule)
+    path, now = work / f"{directory.name}.trust.json", datetime.datetime.now(datetime.UTC)
+    trust = wm.read_trust(path, wm.write_trust(path, trusting(key, rule), key), now)
 
     def run() -> None:
-        verify(wm.read_manifest(target), trust, expect="benchmark", source=directory)
+        verify(wm.read_manifest(target), trust, expect="benchmark", now=now, source=directory)
 
     return run
 

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,10 @@ import transformers
 
 import weighmaster as wm
 from weighmaster.seal.keys import generate, write_private, write_public
-from weighmaster.seal.trust import Trust, trust_to_bytes, with_key, with_product
 
 PRODUCT = "ed-triage-encoder"
 OUT = Path("demo-out")
-MANIFEST, TRUST = OUT / "manifest", OUT / "trust.json"
+MANIFEST, TRUST, MARK, PIN = OUT / "manifest", OUT / "trust.json", OUT / "mark", OUT / "roots"
 VICTIM = "encoder.layer.3.attention.self.query.weight"
 
 
@@ -67,22 +67,33 @@ def weigh_and_sign() -> None:
     write_public(OUT / "ana.key.pub", key.public)
     bundle = wm.sign(MANIFEST, key)
     rule = wm.ProductRule(product=PRODUCT, required_roles=(wm.RoleThreshold(role="signer", threshold=1),))
-    trust = with_product(with_key(Trust(), person="Ana", key=key.public, roles=("signer",)), rule)
-    TRUST.write_bytes(trust_to_bytes(trust))
-    print(f"signed  {bundle} by Ana; {TRUST} says whose signature counts")
+    rosa = generate("ed25519")
+    trust = wm.Trust(
+        expires=datetime.now(UTC).replace(microsecond=0) + timedelta(days=365),
+        roots=wm.Roots(keys=(wm.RootKey(person="Rosa", key=rosa.public),), threshold=1),
+        keys=(wm.TrustedKey(person="Ana", key=key.public, roles=("signer",)),),
+        products=(rule,),
+    )
+    PIN.write_text(wm.write_trust(TRUST, trust, rosa))
+    print(f"signed  {bundle} by Ana; {TRUST}, signed by Rosa, says whose signature counts")
+
+
+def gate() -> wm.Gate:
+    """Return the gate of this deployment; its pin comes from outside of the trust file."""
+    return wm.Gate(MANIFEST, TRUST, roots=PIN.read_text(), expect=PRODUCT, mark=MARK, source=encoder_directory())
 
 
 def admit_here() -> None:
     title("2. Admit the live model in the serving process")
     model = load_encoder()
-    gate = wm.Gate(MANIFEST, TRUST, expect=PRODUCT, source=encoder_directory())
-    gate.guard(model)
+    door = gate()
+    door.guard(model)
     tokens = torch.tensor([[101, 2023, 5776, 2038, 6778, 3255, 102]])
     try:
         model(tokens)
     except wm.NotAdmitted as halt:
         print(f"before admission: {halt.faults[0].detail}: the forward pass is blocked")
-    admission = gate.admit(model)
+    admission = door.admit(model)
     with torch.no_grad():
         output = model(tokens).last_hidden_state
     print(f"ADMITTED {admission.verdict.product} {admission.verdict.version}: {admission.verdict.compared}")
@@ -112,7 +123,7 @@ def serve(name: str) -> int:
         original = layer.forward
         layer.forward = original
     try:
-        wm.Gate(MANIFEST, TRUST, expect=PRODUCT, source=encoder_directory()).admit(model)
+        gate().admit(model)
     except wm.NotAdmitted as halt:
         print(f"HALTED: {halt}")
         return halt.exit_code

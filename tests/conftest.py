@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,24 @@ from weighmaster.flows.approve import sign
 from weighmaster.flows.artefact import Manifest
 from weighmaster.flows.weigh import weigh
 from weighmaster.seal.keys import PrivateKey, generate
-from weighmaster.seal.trust import ProductRule, RoleThreshold, Trust, with_key, with_product
+from weighmaster.seal.trust import ProductRule, RoleThreshold, RootKey, Roots, Trust, TrustedKey
+from weighmaster.seal.trust_chain import VerifiedTrust, chain_to_bytes, countersign, new_chain, open_trust
+from weighmaster.seal.trust_edit import with_key, with_product
 
 PRODUCT = "reader"
+KEEPER = generate("ed25519")
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+EMPTY = Trust(
+    expires=datetime(2100, 1, 1, tzinfo=UTC),
+    roots=Roots(keys=(RootKey(person="Rosa", key=KEEPER.public),), threshold=1),
+)
+
+
+def signed(trust: Trust) -> VerifiedTrust:
+    """Have Rosa sign a trust document, and open it from her pin."""
+    data = chain_to_bytes(countersign(new_chain(trust, trust.file), KEEPER))
+    return open_trust(data, trust.file, roots=trust.roots.fingerprint, now=NOW)
+
 
 torch.set_num_threads(1)  # tensors here are tiny: a second thread only waits
 
@@ -176,6 +192,24 @@ def any_model(request: pytest.FixtureRequest) -> torch.nn.Module:
 
 
 @pytest.fixture(scope="session")
+def keeper() -> PrivateKey:
+    """The key of Rosa, who keeps the trust documents."""
+    return KEEPER
+
+
+@pytest.fixture(scope="session")
+def nobody() -> Trust:
+    """A trust document of Rosa's that trusts nobody yet."""
+    return EMPTY
+
+
+@pytest.fixture(scope="session")
+def signed_trust() -> Callable[[Trust], VerifiedTrust]:
+    """Have Rosa sign a trust document, and open it from her pin."""
+    return signed
+
+
+@pytest.fixture(scope="session")
 def signer() -> PrivateKey:
     """The key of Ana, whom the trust file of `sealed` lists as signer."""
     return generate("ed25519")
@@ -190,8 +224,9 @@ class SealedModel:
     trust: Trust
 
     def gate(self, **keywords: Any) -> Gate:
-        settings: dict[str, Any] = {"trust": self.trust, "expect": PRODUCT, **keywords}
-        return Gate(self.directory, settings.pop("trust"), **settings)
+        settings: dict[str, Any] = {"trust": self.trust, "expect": PRODUCT, "mark": None, **keywords}
+        trust = settings.pop("trust")
+        return Gate(self.directory, signed(trust) if isinstance(trust, Trust) else trust, **settings)
 
     def admit(self, model: torch.nn.Module, **keywords: Any) -> Admission:
         return self.gate(**keywords).admit(model)
@@ -215,7 +250,7 @@ def sealed(signer: PrivateKey, tmp_path: Path) -> Callable[..., SealedModel]:
         made.append(directory)
         sign(directory, signer)
         roles = (RoleThreshold(role="signer", threshold=1),)
-        trust = with_key(Trust(), person="Ana", key=signer.public, roles=("signer",))
+        trust = with_key(EMPTY, TrustedKey(person="Ana", key=signer.public, roles=("signer",)))
         trust = with_product(trust, ProductRule(product=PRODUCT, required_roles=roles, **(rule or {})))
         return SealedModel(directory=directory, manifest=manifest, trust=trust)
 

@@ -9,7 +9,8 @@ Example::
     manifest.write("manifest")
     wm.sign("manifest", wm.load_private("ana.key", None))
 
-    admission = wm.Gate("manifest", "trust.json", expect="triage-encoder").admit(model)  # raises NotAdmitted
+    gate = wm.Gate("manifest", "trust.json", roots=PIN, expect="triage-encoder", mark="/var/lib/triage/mark")
+    admission = gate.admit(model)  # raises NotAdmitted
     admission.guard(model)
 
 Importing this package imports neither torch nor numpy: names are fetched on first use (PEP 562).
@@ -27,9 +28,11 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "Admission": "weighmaster.flows.admission",
+    "Authority": "weighmaster.seal.trust",
     "Coverage": "weighmaster.core.statement",
     "Diff": "weighmaster.core.compare",
     "Gate": "weighmaster.flows.admit",
+    "Identity": "weighmaster.seal.trust",
     "Manifest": "weighmaster.flows.artefact",
     "Opened": "weighmaster.capture.open_model",
     "PrivateKey": "weighmaster.seal.keys",
@@ -38,24 +41,29 @@ _NAMES = {
     "PublicKey": "weighmaster.seal.keys",
     "Recheck": "weighmaster.flows.admission",
     "RoleThreshold": "weighmaster.seal.trust",
+    "RootKey": "weighmaster.seal.trust",
+    "Roots": "weighmaster.seal.trust",
     "Row": "weighmaster.core.manifest",
     "SealedManifest": "weighmaster.flows.artefact",
     "Statement": "weighmaster.core.statement",
     "Table": "weighmaster.core.manifest",
+    "TimestampAuthority": "weighmaster.seal.trust",
     "Trust": "weighmaster.seal.trust",
     "TrustedKey": "weighmaster.seal.trust",
     "Verdict": "weighmaster.flows.admission",
+    "VerifiedTrust": "weighmaster.seal.trust_chain",
     "compare": "weighmaster.core.compare",
     "load_private": "weighmaster.seal.keys",
     "load_public": "weighmaster.seal.keys",
     "open_model": "weighmaster.capture.open_model",
-    "parse_trust": "weighmaster.seal.trust",
     "read_manifest": "weighmaster.flows.artefact",
+    "read_trust": "weighmaster.flows.trusted",
     "read_unsigned": "weighmaster.flows.approve",
     "self_test": "weighmaster.flows.selftest",
     "sign": "weighmaster.flows.approve",
     "weigh": "weighmaster.flows.weigh",
     "weigh_files": "weighmaster.flows.weigh",
+    "write_trust": "weighmaster.flows.keep",
 }
 
 __all__ = sorted((*_NAMES, *_errors.__all__))  # noqa: PLE0605  # checked against api.__all__ by a test

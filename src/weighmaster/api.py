@@ -12,16 +12,31 @@ from weighmaster.flows.admission import Admission, Recheck, Verdict
 from weighmaster.flows.admit import Gate
 from weighmaster.flows.approve import read_unsigned, sign
 from weighmaster.flows.artefact import Manifest, SealedManifest, read_manifest
+from weighmaster.flows.keep import write_trust
 from weighmaster.flows.selftest import self_test
+from weighmaster.flows.trusted import read_trust
 from weighmaster.flows.weigh import weigh, weigh_files
 from weighmaster.seal.keys import PrivateKey, PublicKey, load_private, load_public
-from weighmaster.seal.trust import ProductRule, RoleThreshold, Trust, TrustedKey, parse_trust
+from weighmaster.seal.trust import (
+    Authority,
+    Identity,
+    ProductRule,
+    RoleThreshold,
+    RootKey,
+    Roots,
+    TimestampAuthority,
+    Trust,
+    TrustedKey,
+)
+from weighmaster.seal.trust_chain import VerifiedTrust
 
 __all__ = [
     "Admission",
+    "Authority",
     "Coverage",
     "Diff",
     "Gate",
+    "Identity",
     "Manifest",
     "Opened",
     "PrivateKey",
@@ -30,22 +45,27 @@ __all__ = [
     "PublicKey",
     "Recheck",
     "RoleThreshold",
+    "RootKey",
+    "Roots",
     "Row",
     "SealedManifest",
     "Statement",
     "Table",
+    "TimestampAuthority",
     "Trust",
     "TrustedKey",
     "Verdict",
+    "VerifiedTrust",
     "compare",
     "load_private",
     "load_public",
     "open_model",
-    "parse_trust",
     "read_manifest",
+    "read_trust",
     "read_unsigned",
     "self_test",
     "sign",
     "weigh",
     "weigh_files",
+    "write_trust",
 ]

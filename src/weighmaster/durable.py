@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from weighmaster.errors import MalformedArtefact, StorageError, UsageError
 
-__all__ = ["MAX_DOCUMENT", "read_whole", "write_atomically"]
+__all__ = ["MAX_DOCUMENT", "locked", "read_whole", "write_atomically"]
 
 MAX_DOCUMENT: Final = 1 << 30
 """Bytes: no document of ours is larger; a larger file is refused before it is read."""
@@ -54,6 +55,24 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0
         raise UsageError(f"{path}: exists already and is not overwritten") from None
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the exclusive lock of a directory, against other processes that ask for it (flock(2)).
+
+    Raises:
+        StorageError: there is no such directory, or it cannot be opened.
+    """
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StorageError(f"{directory}: cannot be locked: {error.strerror or error}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _sync_directory(directory: Path) -> None:

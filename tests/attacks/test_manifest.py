@@ -17,7 +17,8 @@ from weighmaster.flows.approve import sign
 from weighmaster.flows.weigh import weigh, weigh_files
 from weighmaster.seal.bundle import make_bundle
 from weighmaster.seal.keys import generate
-from weighmaster.seal.trust import RoleThreshold, with_key
+from weighmaster.seal.trust import RoleThreshold, TrustedKey
+from weighmaster.seal.trust_edit import with_key
 
 X = torch.arange(8.0).reshape(2, 4)
 BUNDLE = "signer-1.sigstore.json"
@@ -109,7 +110,7 @@ def test_44_a_second_bundle_over_another_statement(weighed: Any, sealed: Any, ta
 def test_45_one_person_with_two_keys_where_two_are_required(sealed: Any, target: Any, stopped: Any) -> None:
     done, second = sealed(target(), example_inputs=X), generate("ecdsa-p256-sha256")
     sign(done.directory, second)
-    trust = with_key(done.trust, person="Ana", key=second.public, roles=("signer",))
+    trust = with_key(done.trust, TrustedKey(person="Ana", key=second.public, roles=("signer",)))
     roles = (RoleThreshold(role="signer", threshold=2),)
     trust = replace(trust, products=(replace(trust.products[0], required_roles=roles),))
     assert stopped(lambda: done.admit(target(), trust=trust), 13) == ["reader, role signer"]

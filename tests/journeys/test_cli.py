@@ -57,11 +57,16 @@ def weighmaster(folder: Path, *words: str, code: int = 0) -> subprocess.Complete
 @pytest.mark.slow
 def test_from_keys_to_a_checked_dump(folder):
     identity = ("--product", "classifier", "--version", "1.0", "--serial", "1")
-    verify = ("verify", "manifest", "--trust", "trust.json", "--expect", "classifier")
     weighmaster(folder, "keygen", "ana.key", "--no-passphrase")
-    weighmaster(folder, "trust", "init", "trust.json")
+    weighmaster(folder, "keygen", "rosa.key", "--no-passphrase")
+    keeper = ("--root", "Rosa=rosa.key.pub", "--expires", "2100-01-01")
+    weighmaster(folder, "trust", "init", "trust.json", *keeper)
     weighmaster(folder, "trust", "add-key", "trust.json", "--person", "Ana", "--key", "ana.key.pub", "--role", "signer")
     weighmaster(folder, "trust", "add-product", "trust.json", "--product", "classifier", "--require", "signer=1")
+    kept = json.loads(weighmaster(folder, "trust", "sign", "trust.json", "--key", "rosa.key", "--json").stdout)
+    pin = kept["rootsFingerprint"]
+    assert "holds from the pinned roots" in weighmaster(folder, "trust", "show", "trust.json", "--roots", pin).stdout
+    verify = ("verify", "manifest", "--trust", "trust.json", "--roots", pin, "--expect", "classifier")
     weighed = json.loads(weighmaster(folder, "weigh", "journeynet:load", "-o", "manifest", *identity, "--json").stdout)
     unsigned = weighmaster(folder, *verify, code=13)
     assert "is not signed" in unsigned.stderr
@@ -108,16 +113,18 @@ def test_from_keys_to_a_checked_dump(folder):
 def test_another_number_of_threads_is_another_environment(folder):
     """The process that serves must have the configuration that was validated: here OMP_NUM_THREADS differs."""
     for words in (
-        ("keygen", "k", "--no-passphrase"), ("trust", "init", "t"),
+        ("keygen", "k", "--no-passphrase"),
+        ("trust", "init", "t", "--root", "A=k.pub", "--expires", "2100-01-01"),
         ("trust", "add-key", "t", "--person", "A", "--key", "k.pub", "--role", "signer"),
-        ("trust", "add-product", "t", "--product", "p"),
+        ("trust", "add-product", "t", "--product", "p"), ("trust", "sign", "t", "--key", "k"),
         ("weigh", "journeynet:load", "-o", "m", "--product", "p", "--version", "1", "--serial", "1"),
         ("sign", "m", "--key", "k"),
     ):  # fmt: skip
         weighmaster(folder, *words)
+    pin = json.loads(weighmaster(folder, "trust", "show", "t", "--json").stdout)["rootsFingerprint"]
     threads = "7" if os.environ.get("OMP_NUM_THREADS") != "7" else "6"
     done = subprocess.run(
-        [COMMAND, "verify", "m", "--trust", "t", "--expect", "p", "--model", "journeynet:load"],
+        [COMMAND, "verify", "m", "--trust", "t", "--roots", pin, "--expect", "p", "--model", "journeynet:load"],
         cwd=folder, env={**os.environ, "OMP_NUM_THREADS": threads}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 12

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from weighmaster.flows.approve import sign
+from weighmaster.flows.keep import write_trust
 from weighmaster.seal.keys import PrivateKey, generate
-from weighmaster.seal.trust import ProductRule, RoleThreshold, Trust, trust_to_bytes, with_key, with_product
+from weighmaster.seal.trust import ProductRule, RoleThreshold, Trust, TrustedKey
+from weighmaster.seal.trust_edit import with_key, with_product
 
 MAKE = """
 import sys
@@ -32,9 +34,9 @@ import json, sys, torch
 from transformers import AutoModelForCausalLM
 from weighmaster.errors import WeighmasterError, NotAdmitted
 from weighmaster.flows.admit import Gate
-source, manifest, trust = sys.argv[1:]
+source, manifest, trust, roots, mark = sys.argv[1:]
 model = AutoModelForCausalLM.from_pretrained(source, dtype="auto").eval()
-gate = Gate(manifest, trust, expect="reader", source=source)
+gate = Gate(manifest, trust, roots=roots, expect="reader", source=source, mark=mark)
 gate.guard(model)
 tokens = torch.arange(8)[None]
 report = {}
@@ -79,22 +81,31 @@ def run(script: str, *arguments: Any, seed: str) -> str:
 
 
 @pytest.fixture
-def made(llama_directory: Path, signer: PrivateKey, tmp_path: Path) -> dict[str, Any]:
+def made(
+    llama_directory: Path, signer: PrivateKey, keeper: PrivateKey, nobody: Trust, tmp_path: Path
+) -> dict[str, Any]:
     source = shutil.copytree(llama_directory, tmp_path / "model")
     root = run(MAKE, source, tmp_path / "manifest", seed="11")
     approver = generate("ecdsa-p256-sha256")
     sign(tmp_path / "manifest", signer)
     sign(tmp_path / "manifest", approver, role="approver")
     roles = (RoleThreshold(role="approver", threshold=1), RoleThreshold(role="signer", threshold=1))
-    trust = with_key(Trust(), person="Ana", key=signer.public, roles=("signer",))
-    trust = with_key(trust, person="Ben", key=approver.public, roles=("approver",))
+    trust = with_key(nobody, TrustedKey(person="Ana", key=signer.public, roles=("signer",)))
+    trust = with_key(trust, TrustedKey(person="Ben", key=approver.public, roles=("approver",)))
     trust = with_product(trust, ProductRule(product="reader", required_roles=roles, minimum_serial=7))
-    (tmp_path / "trust.json").write_bytes(trust_to_bytes(trust))
-    return {"source": source, "manifest": tmp_path / "manifest", "trust": tmp_path / "trust.json", "root": root}
+    pin = write_trust(tmp_path / "trust.json", trust, keeper)
+    return {
+        "source": source,
+        "manifest": tmp_path / "manifest",
+        "trust": tmp_path / "trust.json",
+        "pin": pin,
+        "mark": tmp_path / "mark",
+        "root": root,
+    }
 
 
 def serve(made: dict[str, Any]) -> Any:
-    return json.loads(run(SERVE, made["source"], made["manifest"], made["trust"], seed="22"))
+    return json.loads(run(SERVE, *(made[k] for k in ("source", "manifest", "trust", "pin", "mark")), seed="22"))
 
 
 def test_a_signed_model_is_served_until_a_fault_is_found(made: dict[str, Any]) -> None:

@@ -6,30 +6,42 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import weighmaster as wm
-from weighmaster.cli.printing import pairs
+from weighmaster.cli.signing_key import add_key_arguments, load_signing_key
+from weighmaster.cli.trust_arguments import fingerprint, moment, named_key, threshold
 from weighmaster.cli.verb import Outcome, common
-from weighmaster.errors import UsageError
 
 if TYPE_CHECKING:
-    from weighmaster.seal.trust import ProductRule, RoleThreshold, Trust
+    from weighmaster.seal.trust_chain import Chain
 
 DESCRIPTION: Final = """\
-Make and change a trust file: the keys of persons, and per product who must sign, which roots and serials are accepted,
-which are revoked. The file is not itself signed: whoever can write it decides what is trusted. Keep it where only its
-owner can."""
+Make, change and sign a trust file: who keeps it, whose signatures count, and per product who must sign, which roots and
+serials are accepted, which are revoked.
+
+A trust file counts once enough of its keepers signed it (trust sign). Every change makes a new version, unsigned. The
+fingerprint of its roots, which trust sign and trust show print, is the one value that verifiers must be given by
+another way than the file; it stays the same until the keepers change (trust rotate), and a verifier with the old one
+can follow."""
 
 EXAMPLES: Final = (
-    ("weighmaster trust init trust.json", "a new file that trusts nobody"),
+    (
+        "weighmaster trust init trust.json --root 'Rosa Keeper=rosa.key.pub' --expires 2027-11-24",
+        "a new file that trusts nobody yet, kept by Rosa",
+    ),
     ("weighmaster trust add-key trust.json --person 'Ana Diaz' --key ana.key.pub --role signer", "Ana may sign"),
     (
         "weighmaster trust add-product trust.json --product triage-encoder --require signer=1 --require approver=1",
         "two roles must be filled",
     ),
+    ("weighmaster trust sign trust.json --key rosa.key", "Rosa signs; prints the fingerprint to pin"),
     ("weighmaster trust revoke-key trust.json 3f1c...", "nothing that this key signed counts any more"),
-    ("weighmaster trust show trust.json", "print it"),
+    (
+        "weighmaster trust rotate trust.json --add-root 'Ben Vogt=ben.key.pub' --remove-root 77ab... --threshold 1",
+        "Ben takes over; enough of the old keepers and of the new ones must sign",
+    ),
+    ("weighmaster trust show trust.json --roots 9f86...", "verify it from this pin, and print it"),
 )
 
 _ROLES: Final = ("approver", "signer")
@@ -45,123 +57,134 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         common(inner)
         return inner
 
-    below("init", "make a new trust file that trusts nobody; never over another file")
-    key = below("add-key", "trust one more public key")
-    key.add_argument("--person", required=True, help="whose key it is, in one spelling: thresholds count persons")
+    _add_keepers(
+        below("init", "make a new trust file that trusts nobody; never over another file"),
+        below("sign", "sign the current version as one of its keepers"),
+        below("rotate", "change the keepers"),
+        below("extend", "set another expiry"),
+    )
+    _add_persons(
+        below("add-key", "trust one more public key"),
+        below("add-authority", "trust the certificates of an authority of your own"),
+        below("add-identity", "say whom an authority's certificates name"),
+        below("add-timestamp-authority", "believe the timestamps of an authority"),
+    )
+    _add_product(below("add-product", "add a product, or change what is given of one that is there"))
+    _add_revocations(
+        below("revoke-key", "let nothing that a key signed count"),
+        below("revoke-identity", "let nothing that was signed under a name count"),
+        below("revoke-certificate", "let nothing that was signed with a certificate count"),
+        below("revoke-root", "never accept these weights for a product again"),
+    )
+    show = below("show", "verify a trust file and print it")
+    pin = "fingerprint of the roots at which it must begin; without it nothing is verified"
+    show.add_argument("--roots", metavar="PIN", type=fingerprint, help=pin)
+
+
+def _add_keepers(
+    init: argparse.ArgumentParser,
+    sign: argparse.ArgumentParser,
+    rotate: argparse.ArgumentParser,
+    extend: argparse.ArgumentParser,
+) -> None:
+    keeper = "a keeper and their public key; repeatable"
+    expiry = "first moment at which it is in force no more: YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ"
+    number = "persons of the keepers who must sign each version"
+    init.add_argument("--root", metavar="PERSON=PUB", type=named_key, action="append", required=True, help=keeper)
+    init.add_argument("--threshold", metavar="N", type=int, default=1, help=f"{number} (default: 1)")
+    for parser in (init, extend):
+        parser.add_argument("--expires", metavar="DATE", type=moment, required=True, help=expiry)
+    add_key_arguments(sign)
+    rotate.add_argument("--add-root", metavar="PERSON=PUB", type=named_key, action="append", default=[], help=keeper)
+    gone = "fingerprint of a key that keeps it no longer; repeatable"
+    rotate.add_argument("--remove-root", metavar="PRINT", type=fingerprint, action="append", default=[], help=gone)
+    rotate.add_argument("--threshold", metavar="N", type=int, help=f"{number} (default: as before)")
+
+
+def _add_persons(
+    key: argparse.ArgumentParser,
+    authority: argparse.ArgumentParser,
+    identity: argparse.ArgumentParser,
+    stamper: argparse.ArgumentParser,
+) -> None:
     key.add_argument("--key", metavar="PUB", type=Path, required=True, help="public key in PEM")
-    key.add_argument("--role", choices=_ROLES, action="append", required=True, help="what it may sign as; repeatable")
-    product = below("add-product", "add a product, or change what is given of one that is there")
+    key.add_argument("--not-after", metavar="DATE", type=moment, help="last moment at which its signatures count")
+    identity.add_argument("--authority", metavar="NAME", required=True, help="name of the authority")
+    subject = "email:, uri: or dns: and the subject alternative name of the certificate"
+    identity.add_argument("--subject", metavar="NAME", required=True, help=subject)
+    for parser in (key, identity):
+        parser.add_argument("--person", required=True, help="who that is, in one spelling: thresholds count persons")
+        text = "what may be signed; repeatable"
+        parser.add_argument("--role", choices=_ROLES, action="append", required=True, help=text)
+    for parser in (authority, stamper):
+        parser.add_argument("--name", required=True, help="name of the authority in this file")
+        text = "root certificate in PEM"
+        parser.add_argument("--certificate", metavar="FILE", type=Path, required=True, help=text)
+        text = "certificate between root and leaves, in PEM; repeatable"
+        parser.add_argument("--intermediate", metavar="FILE", type=Path, action="append", default=[], help=text)
+
+
+def _add_product(product: argparse.ArgumentParser) -> None:
     product.add_argument("--product", required=True, help="name, as manifests give it")
     persons = "persons who must sign in a role (default: signer=1); repeatable"
-    product.add_argument("--require", metavar="ROLE=N", type=_threshold, action="append", help=persons)
+    product.add_argument("--require", metavar="ROLE=N", type=threshold, action="append", help=persons)
+    waivers = "persons who must sign a waiver; without it no waiver is accepted; repeatable"
+    product.add_argument("--require-waiver", metavar="ROLE=N", type=threshold, action="append", help=waivers)
     product.add_argument("--accept-root", metavar="ROOT", action="append", help="accept these roots alone; repeatable")
     product.add_argument("--minimum-serial", metavar="N", type=int, help="least serial accepted; it never goes down")
     product.add_argument("--max-excluded-bytes", metavar="N", type=int, help="consumed bytes that may stay unverified")
-    below("revoke-key", "let nothing that a key signed count").add_argument("fingerprint", metavar="FINGERPRINT")
-    root = below("revoke-root", "never accept these weights for a product again")
+
+
+def _add_revocations(
+    key: argparse.ArgumentParser,
+    identity: argparse.ArgumentParser,
+    certificate: argparse.ArgumentParser,
+    root: argparse.ArgumentParser,
+) -> None:
+    key.add_argument("fingerprint", metavar="FINGERPRINT", help="of the key, as trust show prints it")
+    identity.add_argument("subject", metavar="SUBJECT", help="the name, as trust show prints it")
+    certificate.add_argument("serial", metavar="SERIAL", help="serial number in lowercase hexadecimal")
+    for parser in (identity, certificate):
+        parser.add_argument("--authority", metavar="NAME", required=True, help="name of the authority")
     root.add_argument("root", metavar="ROOT", help="64 hexadecimal digits")
     root.add_argument("--product", required=True, help="name, as manifests give it")
-    below("show", "print a trust file")
-
-
-def _threshold(text: str) -> tuple[str, int]:
-    role, equals, number = text.partition("=")
-    if role not in _ROLES or not equals or not number.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected ROLE=N, with a role of {', '.join(_ROLES)}, found {text!r}")
-    return role, int(number)
 
 
 def run(args: argparse.Namespace) -> Outcome:
     """Read, change, write, show."""
-    from weighmaster.durable import read_whole, write_atomically  # noqa: PLC0415  # not for the help
-    from weighmaster.seal.trust import trust_to_bytes  # noqa: PLC0415
+    from weighmaster.cli.trust_change import changed  # noqa: PLC0415  # not for the help
+    from weighmaster.cli.trust_show import shown  # noqa: PLC0415
+    from weighmaster.durable import read_whole, write_atomically  # noqa: PLC0415
+    from weighmaster.flows.clock import wall_clock  # noqa: PLC0415
+    from weighmaster.seal.trust_chain import (  # noqa: PLC0415
+        MAX_FILE,
+        amend,
+        chain_to_bytes,
+        countersign,
+        new_chain,
+        parse_chain,
+    )
 
+    now = wall_clock()
     if args.action == "init":
-        trust = wm.Trust(file=str(args.file))
-        write_atomically(args.file, trust_to_bytes(trust), replace=False)
-        return _shown(trust)
-    trust = wm.parse_trust(read_whole(args.file), str(args.file))
-    changed = _changed(trust, args)
-    if changed is not trust:
-        write_atomically(args.file, trust_to_bytes(changed))
-    return _shown(changed)
+        chain = new_chain(_first(args), str(args.file))
+        write_atomically(args.file, chain_to_bytes(chain), replace=False)
+        return shown(chain, now)
+    chain = parse_chain(read_whole(args.file, limit=MAX_FILE), str(args.file))
+    if args.action == "show":
+        return shown(chain, now, args.roots)
+    if args.action == "sign":
+        after: Chain = countersign(chain, load_signing_key(args))
+    else:
+        trust = changed(chain.current.trust, args)
+        if trust == chain.current.trust:
+            return shown(chain, now)
+        after = amend(chain, trust)
+    write_atomically(args.file, chain_to_bytes(after))
+    return shown(replace(after, file=str(args.file)), now)
 
 
-def _changed(trust: Trust, args: argparse.Namespace) -> Trust:
-    from weighmaster.seal.trust import with_key, with_product, with_revoked_key, with_revoked_root  # noqa: PLC0415
-
-    if args.action == "add-key":
-        return with_key(trust, person=args.person, key=wm.load_public(args.key), roles=tuple(sorted(set(args.role))))
-    if args.action == "add-product":
-        return with_product(trust, _rule(trust.product(args.product), args))
-    if args.action == "revoke-key":
-        return with_revoked_key(trust, args.fingerprint)
-    if args.action == "revoke-root":
-        return with_revoked_root(trust, product=args.product, root=args.root)
-    return trust
-
-
-def _rule(former: ProductRule | None, args: argparse.Namespace) -> ProductRule:
-    """Return the rule: what is given on the command line; what is not stays as it was."""
-    given: dict[str, Any] = {}
-    if args.require or former is None:
-        given["required_roles"] = _thresholds(args.require or [("signer", 1)])
-    if args.accept_root:
-        given["accepted_roots"] = tuple(args.accept_root)
-    if args.minimum_serial is not None:
-        given["minimum_serial"] = args.minimum_serial
-    if args.max_excluded_bytes is not None:
-        given["max_excluded_bytes"] = args.max_excluded_bytes
-    return wm.ProductRule(product=args.product, **given) if former is None else replace(former, **given)
-
-
-def _thresholds(given: list[tuple[str, int]]) -> tuple[RoleThreshold, ...]:
-    roles = [role for role, _ in given]
-    if len(set(roles)) != len(roles):
-        raise UsageError(f"--require: expected each role once, found {', '.join(roles)}")
-    return tuple(wm.RoleThreshold(role=role, threshold=number) for role, number in sorted(given))
-
-
-def _shown(trust: Trust) -> Outcome:
-    document = {
-        "result": "trust",
-        "file": trust.file,
-        "keys": [
-            {
-                "person": k.person,
-                "fingerprint": k.key.fingerprint,
-                "kind": k.key.kind,
-                "roles": k.roles,
-                "revoked": k.revoked,
-            }
-            for k in trust.keys
-        ],
-        "products": [
-            {
-                "product": p.product,
-                "requiredRoles": [{"role": r.role, "threshold": r.threshold} for r in p.required_roles],
-                "acceptedRoots": p.accepted_roots,
-                "minimumSerial": p.minimum_serial,
-                "revokedRoots": p.revoked_roots,
-                "maxExcludedBytes": str(p.max_excluded_bytes),
-            }
-            for p in trust.products
-        ],
-    }
-    rows = [("trust file", f"{trust.file} (not itself signed)")]
-    for k in trust.keys:
-        state = "REVOKED, " if k.revoked else ""
-        rows.append(("key", f"{k.person}: {state}{' and '.join(k.roles)}, {k.key.kind}\n{k.key.fingerprint}"))
-    rows += [("product", "\n".join(_rule_lines(p))) for p in trust.products]
-    return Outcome(document=document, text=pairs(rows))
-
-
-def _rule_lines(rule: ProductRule) -> list[str]:
-    required = ", ".join(f"{r.role}={r.threshold}" for r in rule.required_roles)
-    accepted = ", ".join(rule.accepted_roots) or "any that is signed"
-    return [
-        f"{rule.product}: required {required}; minimum serial {rule.minimum_serial}",
-        f"accepted roots: {accepted}",
-        f"revoked roots: {', '.join(rule.revoked_roots) or 'none'}",
-        f"consumed bytes that may stay unverified: at most {rule.max_excluded_bytes:,}",
-    ]
+def _first(args: argparse.Namespace) -> wm.Trust:
+    keys = tuple(wm.RootKey(person=person, key=wm.load_public(path)) for person, path in args.root)
+    roots = wm.Roots(keys=keys, threshold=args.threshold)
+    return wm.Trust(expires=args.expires, roots=roots, file=str(args.file))

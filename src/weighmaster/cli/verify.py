@@ -12,6 +12,7 @@ from weighmaster.cli.printing import count, pairs
 from weighmaster.cli.progress import ProgressBar
 from weighmaster.cli.summary import identity, identity_pairs
 from weighmaster.cli.verb import Outcome
+from weighmaster.errors import UsageError
 
 if TYPE_CHECKING:
     from weighmaster.flows.verify import Verification
@@ -23,10 +24,12 @@ it; with --model, load the model in this process as production does and compare 
 This is a check of these files and of this process. It admits nothing: a service is only protected by the gate that
 runs inside of it (weighmaster.Gate)."""
 
+_EXAMPLE: Final = "weighmaster verify manifest --trust trust.json --roots 9f86d0... --expect triage-encoder"
+
 EXAMPLES: Final = (
-    ("weighmaster verify manifest --trust trust.json --expect triage-encoder", "seal, signers, product, serial"),
-    ("weighmaster verify manifest --trust trust.json --expect triage-encoder --source ./model", "the files too"),
-    ("weighmaster verify manifest --trust trust.json --expect triage-encoder --model ./model", "and a load here"),
+    (_EXAMPLE, "seal, signers, product, serial; --roots is what `weighmaster trust sign` printed"),
+    (f"{_EXAMPLE} --source ./model", "the files too"),
+    (f"{_EXAMPLE} --model ./model", "and a load here"),
 )
 
 _SEAL_ONLY: Final = "seal holds; nothing was compared with it"
@@ -38,20 +41,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("manifest", metavar="DIR", type=Path, help="manifest directory")
     parser.add_argument("--trust", metavar="FILE", type=Path, required=True, help="trust file")
+    roots = "fingerprint of the roots at which the trust file must begin; keep it apart from the file"
+    parser.add_argument("--roots", metavar="PIN", required=True, help=roots)
     parser.add_argument("--expect", metavar="PRODUCT", required=True, help="product that is expected here")
+    mark = "high-water mark of a gate: nothing older than it is accepted; it is read, not raised"
+    parser.add_argument("--mark", metavar="FILE", type=Path, help=mark)
     parser.add_argument("--source", metavar="DIR", type=Path, help="model directory or file to compare")
     parser.add_argument("--model", metavar="MODEL", help="model to load and compare, as weighmaster weigh takes it")
 
 
 def run(args: argparse.Namespace) -> Outcome:
     """Verify; what does not hold is raised."""
-    from weighmaster.durable import read_whole  # noqa: PLC0415  # not for the help
+    from weighmaster.flows.clock import wall_clock  # noqa: PLC0415  # not for the help
+    from weighmaster.flows.mark import MarkFile  # noqa: PLC0415
     from weighmaster.flows.verify import verify  # noqa: PLC0415
 
-    sealed = wm.read_manifest(args.manifest)
-    trust = wm.parse_trust(read_whole(args.trust), str(args.trust))
+    now = wall_clock()
+    trust = wm.read_trust(args.trust, args.roots, now)
+    if args.mark is not None and not args.mark.exists():
+        raise UsageError(f"{args.mark}: no such mark")
     with ProgressBar(None) as progress:
-        done = verify(sealed, trust, expect=args.expect, source=args.source, model=args.model, progress=progress)
+        done = verify(
+            wm.read_manifest(args.manifest),
+            trust,
+            expect=args.expect,
+            now=now,
+            mark=None if args.mark is None else MarkFile(args.mark),
+            source=args.source,
+            model=args.model,
+            progress=progress,
+        )
     return Outcome(document=_document(done), text=_text(done))
 
 

@@ -23,6 +23,7 @@ from weighmaster.engines.port import DigestEngine
 from weighmaster.errors import Fault, NotAdmitted, TensorFault, TensorSetFault, UsageError
 from weighmaster.flows.artefact import Manifest
 from weighmaster.flows.guard import Clock, Guard
+from weighmaster.flows.mark_keeper import MarkKeeper
 from weighmaster.flows.snapshots import Digested
 from weighmaster.probe.collect import collect
 from weighmaster.seal.check import SignerRecord
@@ -60,8 +61,10 @@ class Verdict:
     not_covered: tuple[str, ...]
 
     @classmethod
-    def of(cls, statement: Statement, signers: tuple[SignerRecord, ...], coverage: Coverage) -> Verdict:
-        """Put the verdict of a passed admission together."""
+    def of(
+        cls, statement: Statement, signers: tuple[SignerRecord, ...], coverage: Coverage, rollback: tuple[str, ...]
+    ) -> Verdict:
+        """Put the verdict of a passed admission together; `rollback` says what the mark does not cover."""
         gate = statement.gate_table
         return cls(
             product=statement.product,
@@ -73,7 +76,7 @@ class Verdict:
             signers=signers,
             coverage=coverage,
             trace=statement.method.trace,
-            not_covered=tuple(_not_covered(statement, coverage)),
+            not_covered=(*_not_covered(statement, coverage), *rollback),
         )
 
 
@@ -90,7 +93,6 @@ def _not_covered(statement: Statement, coverage: Coverage) -> Iterator[str]:
             "did not exercise them"
         )
     yield "activations, caches and compute errors between two checks; a host whose root user patches the verifier"
-    yield "no rollback mark is kept in this version: the trust file's minimum serial is the protection"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +136,7 @@ class Admission:
         lease: float,
         clock: Clock,
         mapped_first: bool,
+        keeper: MarkKeeper,
         verdict: Verdict,
     ) -> None:
         """Hold what `Gate.admit` found; not for callers."""
@@ -142,7 +145,7 @@ class Admission:
         self._guard, self._lease, self._clock = guard, lease, clock
         self._facts = {(f.path, f.kind): f for f in structure.facts if f.path.split("[")[0] != "<probe>"}
         self._rows = {r.name: r for r in manifest.gate.rows}
-        self._mapped_first = mapped_first
+        self._mapped_first, self._keeper = mapped_first, keeper
         self._cycle: list[_Unit] = []
         self._lock = threading.Lock()
         self._cycles = 0
@@ -200,7 +203,8 @@ class Admission:
             self._guard.check()
             try:
                 return self._recheck(nbytes, seconds)
-            except NotAdmitted:
+            except NotAdmitted as halt:
+                self._guard.revoke(str(halt))  # most have said so themselves; the first reason stands
                 raise
             except Exception as error:
                 # What cannot be read cannot be verified: the admission does not outlive the attempt.
@@ -218,6 +222,7 @@ class Admission:
         done, units = self._run(views, nbytes, seconds)
         complete = not self._cycle
         if complete:
+            self._keeper.keep()
             self._cycles += 1
             self._guard.open(self._lease)
         return Recheck(nbytes=done, units=units, cycle_complete=complete, left=len(self._cycle), cycles=self._cycles)

@@ -23,7 +23,6 @@ from weighmaster.core.environment import POLICY_ALL_EQUAL, environment_faults, p
 from weighmaster.core.source import source_faults
 from weighmaster.core.statement import Coverage, Statement
 from weighmaster.core.structure import Structure, structure_faults
-from weighmaster.durable import read_whole
 from weighmaster.engines.hashlib_engine import HashlibEngine
 from weighmaster.engines.port import DigestEngine, Progress
 from weighmaster.errors import (
@@ -36,13 +35,16 @@ from weighmaster.errors import (
 )
 from weighmaster.flows.admission import Admission, Verdict
 from weighmaster.flows.artefact import PROBE_SET, Manifest, SealedManifest, read_manifest
+from weighmaster.flows.clock import WallClock, wall_clock
 from weighmaster.flows.exclusions import exclusion_faults
 from weighmaster.flows.guard import Clock, Guard, boot_clock
+from weighmaster.flows.mark import MarkFile
+from weighmaster.flows.mark_keeper import MarkKeeper
 from weighmaster.flows.selftest import self_test
 from weighmaster.flows.snapshots import Steady, take_steady
-from weighmaster.flows.trusted import Trusted, open_trusted
+from weighmaster.flows.trusted import Trusted, open_trusted, read_trust
 from weighmaster.probe.collect import collect
-from weighmaster.seal.trust import Trust, parse_trust
+from weighmaster.seal.trust_chain import VerifiedTrust
 
 __all__ = ["LEASE", "Gate", "live_faults", "open_trusted"]
 
@@ -65,34 +67,46 @@ class Gate:
     def __init__(  # noqa: PLR0913  # each keyword is a decision of the deployment
         self,
         sealed: SealedManifest | Path | str,
-        trust: Trust | Path | str,
+        trust: VerifiedTrust | Path | str,
         *,
         expect: str,
+        mark: Path | str | None,
+        roots: str | None = None,
         source: Path | str | None = None,
         extra: Mapping[str, Any] | None = None,
         mapped: MappedPolicy = "private",
         lease: float = LEASE,
         engine: DigestEngine | None = None,
         clock: Clock = boot_clock,
+        wall: WallClock = wall_clock,
     ) -> None:
         """Prepare a gate.
 
         Args:
             sealed: a signed manifest, or its directory.
-            trust: the trust file, parsed or by path.
+            trust: the trust file, by path or verified already.
             expect: the product that is deployed here. A genuine manifest of another product is not this one's.
+            mark: file in which the gate keeps what it has seen, so that nothing older is believed again; its directory
+                must be writable and outlive the process. None keeps nothing, and every verdict says so.
+            roots: fingerprint of the roots at which the trust file must begin; required with a path.
             source: the model directory that was loaded, where the manifest lists source files.
             extra: the tensors that were given as ``extra`` when the model was weighed, by the same names.
             mapped: what to do about storages that are still mapped to a file.
             lease: seconds that an admission lasts without a completed re-verification cycle.
             engine: digest engine; by default hashlib on all CPUs.
             clock: of the lease; for tests.
+            wall: the wall clock; for tests.
+
+        Raises:
+            NotAdmitted: the trust file does not hold.
+            UsageError: a path of a trust file without roots.
         """
         self.sealed = sealed if isinstance(sealed, SealedManifest) else read_manifest(sealed)
-        self.trust = trust if isinstance(trust, Trust) else parse_trust(read_whole(Path(trust)), str(trust))
+        self.trust = read_trust(trust, roots, wall())
+        self.mark = None if mark is None else MarkFile(mark)
         self.expect, self.source, self.extra, self.mapped = expect, source, dict(extra or {}), mapped
         self.engine = engine or HashlibEngine()
-        self._lease, self._clock = lease, clock
+        self._lease, self._clock, self._wall = lease, clock, wall
         self._guard = Guard(clock)
 
     def guard(self, model: Module) -> None:
@@ -111,14 +125,15 @@ class Gate:
 
         Raises:
             NotAdmitted: with every fault found; its exit code is that of the lowest step.
-            MalformedArtefact: a file of the manifest does not follow its specification.
+            MalformedArtefact: a file of the manifest, or the mark, does not follow its specification.
+            StorageError: the mark cannot be read or written.
         """
         # (1) Self-test: known answers through the reference and through the engine that will be used.
         _, wrong = self_test(self.engine)
         if wrong:
             raise NotAdmitted("the self-test failed", wrong)
         # (2) Signature and trust, (3) identity.
-        trusted = open_trusted(self.sealed, self.trust, self.expect)
+        trusted = open_trusted(self.sealed, self.trust, self.expect, now=self._wall(), mark=self.mark)
         live = TorchModel(
             model,
             extra=self.extra,
@@ -137,8 +152,10 @@ class Gate:
     def _admission(self, trusted: Trusted, live: TorchModel, observed: Observed) -> Admission:
         if observed.steady is None or observed.steady.digested is None or observed.steady.traced is None:
             raise AssertionError("a steady state without faults has a table and a trace")
+        keeper = MarkKeeper(file=self.mark, trusted=trusted, wall=self._wall)
+        keeper.keep()  # before the first pass: what is served once is never older than what the mark says
         self._guard.open(self._lease)
-        verdict = Verdict.of(trusted.manifest.statement, trusted.signers, observed.steady.traced.coverage)
+        coverage = observed.steady.traced.coverage
         return Admission(
             live=live,
             manifest=trusted.manifest,
@@ -149,7 +166,8 @@ class Gate:
             lease=self._lease,
             clock=self._clock,
             mapped_first=observed.mapped == "first",
-            verdict=verdict,
+            keeper=keeper,
+            verdict=Verdict.of(trusted.manifest.statement, trusted.signers, coverage, keeper.not_covered),
         )
 
 

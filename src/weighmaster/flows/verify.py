@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,11 @@ from weighmaster.engines.hashlib_engine import HashlibEngine
 from weighmaster.engines.port import DigestEngine, Progress
 from weighmaster.errors import Fault, Faults, MalformedArtefact, NotAdmitted, SourceFault, UsageError
 from weighmaster.flows.artefact import Manifest, SealedManifest
+from weighmaster.flows.mark import MarkFile
 from weighmaster.flows.selftest import self_test
 from weighmaster.flows.trusted import Trusted, open_trusted
 from weighmaster.seal.check import SignerRecord
-from weighmaster.seal.trust import Trust
+from weighmaster.seal.trust_chain import VerifiedTrust
 
 if TYPE_CHECKING:
     from weighmaster.flows.admission import Verdict
@@ -51,11 +53,13 @@ class Verification:
     not_covered: tuple[str, ...]
 
 
-def verify(
+def verify(  # noqa: PLR0913  # each keyword is a decision of the caller
     sealed: SealedManifest,
-    trust: Trust,
+    trust: VerifiedTrust,
     *,
     expect: str,
+    now: datetime,
+    mark: MarkFile | None = None,
     source: Path | str | None = None,
     model: str | None = None,
     extra: Mapping[str, Any] | None = None,
@@ -68,6 +72,8 @@ def verify(
         sealed: the manifest as it was read.
         trust: what is trusted.
         expect: the product that is expected.
+        now: the moment of the clock.
+        mark: a gate's high-water mark to hold it against; it is read and not raised, for nothing is admitted here.
         source: model directory or file to compare with the statement's sources, and with its table of stage S0.
         model: what `capture.open_model.open_model` opens; its code runs in this process.
         extra: tensors that were given as ``extra`` when the model was weighed, by the same names.
@@ -76,7 +82,7 @@ def verify(
 
     Raises:
         NotAdmitted: with every fault found; a fault in steps 1 to 3 ends the run before files or model are touched.
-        MalformedArtefact: a file does not follow its specification.
+        MalformedArtefact: a file, or the mark, does not follow its specification.
     """
     engine = engine or HashlibEngine()
     # (1) Self-test.
@@ -84,7 +90,7 @@ def verify(
     if wrong:
         raise NotAdmitted("the self-test failed", wrong)
     # (2) Signature and trust, (3) identity.
-    trusted = open_trusted(sealed, trust, expect)
+    trusted = open_trusted(sealed, trust, expect, now=now, mark=mark)
     faults: list[Fault] = []
     files, tensors, verdict = None, None, None
     if source is not None:
@@ -102,17 +108,19 @@ def verify(
         files=files,
         file_tensors=tensors,
         verdict=verdict,
-        not_covered=tuple(_not_covered(files, verdict)),
+        not_covered=tuple(_not_covered(files, verdict, mark)),
     )
 
 
-def _not_covered(files: int | None, verdict: Verdict | None) -> Iterator[str]:
+def _not_covered(files: int | None, verdict: Verdict | None, mark: MarkFile | None) -> Iterator[str]:
     if files is None:
         yield "no files were compared with the manifest"
     if verdict is None:
         yield "no model was loaded: what a load makes of the files (repacking, quantization, adapters) was not seen"
     else:
-        yield from verdict.not_covered
+        yield from (line for line in verdict.not_covered if not line.startswith("rollback:"))
+    if mark is None:
+        yield "rollback: no high-water mark was given, so an older manifest or trust file would not be noticed"
     yield "another process than this one: only the gate inside the serving process admits what that process serves"
 
 
@@ -174,8 +182,9 @@ def _model(
     opened = open_model(model)
     gate = Gate(
         sealed,
-        trusted.trust,
+        trusted.verified,
         expect=expect,
+        mark=None,
         # The files that this very load was made from, where they are known; what `source` holds was compared apart.
         source=opened.source if opened.source is not None else source,
         extra=extra,

@@ -66,7 +66,7 @@ class Roots:
         """SHA-256 of the RFC 8785 form of the object: the pin, which binds keys, persons and threshold."""
         return hashlib.sha256(dumps(self.document())).hexdigest()
 
-    def person_of(self, fingerprint: str) -> RootKey | None:
+    def key(self, fingerprint: str) -> RootKey | None:
         """Return the root key with this fingerprint; None if there is none."""
         return next((k for k in self.keys if k.key.fingerprint == fingerprint), None)
 

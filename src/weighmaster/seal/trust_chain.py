@@ -87,19 +87,14 @@ class VerifiedTrust:
     Attributes:
         trust: what is trusted.
         sha256: of the document's bytes.
-        history: pairs of version and root-set fingerprint along the chain, the current one last.
         keepers: persons who signed the current document.
+        chain: the whole file, which a high-water mark is held against.
     """
 
     trust: Trust
     sha256: str
-    history: tuple[tuple[int, str], ...]
     keepers: tuple[str, ...]
-
-    def roots_at(self, version: int) -> str | None:
-        """Return the fingerprint of the roots that were in force at `version`; None before the chain begins."""
-        before = [roots for number, roots in self.history if number <= version]
-        return before[-1] if before else None
+    chain: Chain
 
 
 # -- read and write ---------------------------------------------------------------------------------------------------
@@ -133,7 +128,7 @@ def _read_envelope(fields: Fields) -> Envelope:
     keyids = [keyid for keyid, _ in signatures]
     if len(set(keyids)) != len(keyids):
         raise fields.fault("signatures", "each keyid once", ", ".join(keyids))
-    trust = parse_document(payload, f"{fields.file}: {fields.path}")
+    trust = replace(parse_document(payload, f"{fields.file}: {fields.path}"), file=fields.file)
     return Envelope(payload=payload, signatures=signatures, trust=trust)
 
 
@@ -190,31 +185,31 @@ def verify_chain(chain: Chain, roots: str) -> tuple[VerifiedTrust | None, tuple[
         found = ", ".join(dict.fromkeys(e.trust.roots.fingerprint for e in chain.envelopes))
         detail = "does not begin at the roots that are pinned here"
         return None, (SignatureFault(chain.file, detail, expected=f"roots {roots}", found=f"roots {found}"),)
-    trusted, faults, history = chain.envelopes[start].trust.roots, list[SignatureFault](), list[tuple[int, str]]()
+    trusted, faults = chain.envelopes[start].trust.roots, list[SignatureFault]()
     for envelope in chain.envelopes[start:]:  # (3) to (5)
-        faults += _envelope_faults(envelope, trusted, chain.file)
+        faults += _envelope_faults(envelope, trusted, chain)
         trusted = envelope.trust.roots
-        history.append((envelope.trust.version, trusted.fingerprint))
     if faults:
         return None, tuple(faults)
     current = chain.current
-    keepers = sorted({k.person for keyid, _ in current.signatures if (k := current.trust.roots.person_of(keyid))})
+    keepers = sorted({k.person for keyid, _ in current.signatures if (k := current.trust.roots.key(keyid))})
     verified = VerifiedTrust(
-        trust=replace(current.trust, file=chain.file),
+        trust=current.trust,
         sha256=current.sha256,
-        history=tuple(history),
         keepers=tuple(keepers),
+        chain=chain,
     )
     return verified, ()
 
 
-def _envelope_faults(envelope: Envelope, trusted: Roots, file: str) -> Iterator[SignatureFault]:
-    own, name = envelope.trust.roots, f"{file}, version {envelope.trust.version}"
+def _envelope_faults(envelope: Envelope, trusted: Roots, chain: Chain) -> Iterator[SignatureFault]:
+    own, name = envelope.trust.roots, f"{chain.file}, version {envelope.trust.version}"
+    known = {k.key.fingerprint: k for e in chain.envelopes for k in e.trust.roots.keys}
     message = pae(PAYLOAD_TYPE, envelope.payload)
     good = set[str]()
     for keyid, value in envelope.signatures:
-        listed = trusted.person_of(keyid) or own.person_of(keyid)
-        if listed is None:  # (3) every signature presented must be by a root key, and hold
+        listed = known.get(keyid)
+        if listed is None:  # (3) every signature presented must be by a root key of the file, and hold
             yield SignatureFault(name, "signed with a key that is no root key", expected="a root key", found=keyid)
         elif not _holds(listed.key, value, message):
             detail = f"the signature does not verify under the root key of {listed.person}"
@@ -256,7 +251,7 @@ def expiry_faults(trust: Trust, now: datetime) -> tuple[SignatureFault, ...]:
 def missing_signatures(chain: Chain) -> tuple[str, ...]:
     """Return in words who must still sign the current document; nothing where it is complete under its predecessor."""
     before = chain.envelopes[-2].trust.roots if len(chain.envelopes) > 1 else chain.current.trust.roots
-    return tuple(str(fault) for fault in _envelope_faults(chain.current, before, chain.file))
+    return tuple(str(fault) for fault in _envelope_faults(chain.current, before, chain))
 
 
 def amend(chain: Chain, trust: Trust) -> Chain:
@@ -290,7 +285,7 @@ def countersign(chain: Chain, signer: Signer) -> Chain:
     """
     head, public = chain.current, signer.public
     before = chain.envelopes[-2].trust.roots if len(chain.envelopes) > 1 else head.trust.roots
-    if (before.person_of(public.fingerprint) or head.trust.roots.person_of(public.fingerprint)) is None:
+    if (before.key(public.fingerprint) or head.trust.roots.key(public.fingerprint)) is None:
         found = f"found {public.fingerprint}"
         raise UsageError(f"{chain.file}: expected a root key of version {head.trust.version}, {found}")
     if public.fingerprint in {keyid for keyid, _ in head.signatures}:

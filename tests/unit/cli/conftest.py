@@ -14,8 +14,8 @@ import pytest
 
 import weighmaster as wm
 from weighmaster.cli.main import main
-from weighmaster.seal.keys import generate, write_private, write_public
-from weighmaster.seal.trust import trust_to_bytes, with_key, with_product
+from weighmaster.seal.keys import PrivateKey, generate, write_private, write_public
+from weighmaster.seal.trust_edit import with_key, with_product
 
 MODEL = """
 import os
@@ -104,12 +104,15 @@ class Run:
 
 
 @pytest.fixture
-def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Run]:
-    """Run a command line in this process; descriptors are captured, so that writes of child processes count too."""
+def cli(capfd: pytest.CaptureFixture[str], pin: str) -> Callable[..., Run]:
+    """Run a command line in this process; descriptors are captured, so that writes of child processes count too.
+
+    The word PIN stands for the fingerprint of the release's roots.
+    """
 
     def run(*words: object) -> Run:
         capfd.readouterr()
-        code = main([str(word) for word in words])
+        code = main([pin if word == "PIN" else str(word) for word in words])
         out, err = capfd.readouterr()
         return Run(code, out, err)
 
@@ -117,18 +120,26 @@ def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Run]:
 
 
 @pytest.fixture(scope="session")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with tinynet.py, ana.key, ben.key, trust.json and a manifest signed by Ana. Read only."""
+def pin(nobody: wm.Trust) -> str:
+    """The fingerprint of the roots of the release's trust file."""
+    return nobody.roots.fingerprint
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory: pytest.TempPathFactory, keeper: PrivateKey, nobody: wm.Trust) -> Path:
+    """Return a folder with a model, keys of Ana, Ben and Rosa, trust.json, its pin, and a manifest signed by Ana."""
     folder = tmp_path_factory.mktemp("release")
     (folder / "tinynet.py").write_text(MODEL)
-    trust = wm.Trust()
+    write_private(folder / "rosa.key", keeper, None)
+    write_public(folder / "rosa.key.pub", keeper.public)
+    trust = nobody
     for person, role, kind in (("Ana", "signer", "ecdsa-p256-sha256"), ("Ben", "approver", "ed25519")):
         key = generate(kind)
         write_private(folder / f"{person.lower()}.key", key, None)
         write_public(folder / f"{person.lower()}.key.pub", key.public)
-        trust = with_key(trust, person=person, key=key.public, roles=(role,))
+        trust = with_key(trust, wm.TrustedKey(person=person, key=key.public, roles=(role,)))
     rule = wm.ProductRule(product="net", required_roles=(wm.RoleThreshold(role="signer", threshold=1),))
-    (folder / "trust.json").write_bytes(trust_to_bytes(with_product(trust, rule)))
+    wm.write_trust(folder / "trust.json", with_product(trust, rule), keeper)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         opened = wm.open_model("tinynet:with_inputs")

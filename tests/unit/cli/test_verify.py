@@ -15,7 +15,7 @@ import weighmaster as wm
 from weighmaster.errors import SelfTestFault
 from weighmaster.flows import selftest
 
-VERIFY = ("verify", "manifest", "--trust", "trust.json", "--expect", "net")
+VERIFY = ("verify", "manifest", "--trust", "trust.json", "--roots", "PIN", "--expect", "net")
 
 
 def resigned(folder: Path, **changes: object) -> None:
@@ -77,7 +77,7 @@ def test_files_and_load_together(cli, here):
         "model",
     )
     cli("sign", "m", "--key", "ana.key")
-    words = ("verify", "m", "--trust", "trust.json", "--expect", "net", "--source", "model")
+    words = ("verify", "m", "--trust", "trust.json", "--roots", "PIN", "--expect", "net", "--source", "model")
     run = cli(*words, "--model", "tinynet:load")
     assert run.code == 0
     assert "seal holds; files match; a load in this process matches\n" in run.out
@@ -91,7 +91,7 @@ def test_files_of_a_manifest_of_files(cli, here):
     save_file({"a": torch.arange(3.0), "b": torch.ones(2)}, "w.safetensors")
     cli("weigh", "w.safetensors", "-o", "m", "--product", "net", "--version", "1", "--serial", 8)
     cli("sign", "m", "--key", "ana.key")
-    words = ("verify", "m", "--trust", "trust.json", "--expect", "net", "--source", "w.safetensors")
+    words = ("verify", "m", "--trust", "trust.json", "--roots", "PIN", "--expect", "net", "--source", "w.safetensors")
     run = cli(*words)
     assert run.code == 0
     assert "files        1 file as signed, and 2 tensors in them\n" in run.out
@@ -107,7 +107,7 @@ def test_bytes_of_a_load_are_not_waved_through_by_a_manifest_of_files(cli, here)
     save_file({"a": torch.ones(3)}, "w.safetensors")
     cli("weigh", "w.safetensors", "-o", "m", "--product", "net", "--version", "1", "--serial", 8)
     cli("sign", "m", "--key", "ana.key")
-    run = cli("verify", "m", "--trust", "trust.json", "--expect", "net", "--model", "tinynet:load")
+    run = cli("verify", "m", "--trust", "trust.json", "--roots", "PIN", "--expect", "net", "--model", "tinynet:load")
     assert run.code == 12
     assert "(6) stage and method: gate table: cannot admit a live model" in run.err
 
@@ -175,7 +175,7 @@ def test_faults_of_the_seal_end_it_before_code_of_the_model_runs(cli, here):
 
 def test_other_product(cli, here):
     cli("trust", "add-product", "trust.json", "--product", "other")
-    run = cli("verify", "manifest", "--trust", "trust.json", "--expect", "other")
+    run = cli("verify", "manifest", "--trust", "trust.json", "--roots", "PIN", "--expect", "other")
     assert run.code == 14
     assert "(3) identity: product: the manifest is for another product; expected other, found net" in run.err
 
@@ -228,8 +228,8 @@ def test_statement_that_was_signed_and_is_malformed(cli, here):
 
 
 def test_absent_things(cli, here):
-    assert cli("verify", "absent", "--trust", "trust.json", "--expect", "net").code == 2
-    assert cli("verify", "manifest", "--trust", "absent.json", "--expect", "net").code == 2
+    assert cli("verify", "absent", "--trust", "trust.json", "--roots", "PIN", "--expect", "net").code == 2
+    assert cli("verify", "manifest", "--trust", "absent.json", "--roots", "PIN", "--expect", "net").code == 2
     assert cli(*VERIFY, "--model", "absent").code == 2
     assert cli(*VERIFY, "--source", "absent").code in (2, 17)
 
@@ -238,7 +238,7 @@ def test_exclusions_beyond_what_the_trust_file_allows(cli, here):
     words = ("--product", "net", "--version", "1", "--serial", 8, "--exclude", "last.bias=opaque-handle")
     cli("weigh", "tinynet:with_inputs", "-o", "m", *words)
     cli("sign", "m", "--key", "ana.key")
-    verify = ("verify", "m", "--trust", "trust.json", "--expect", "net", "--model", "tinynet:load")
+    verify = ("verify", "m", "--trust", "trust.json", "--roots", "PIN", "--expect", "net", "--model", "tinynet:load")
     run = cli(*verify)
     assert run.code == 18
     assert "(10) coverage: exclusions: more bytes are excluded than the trust file allows (last.bias)" in run.err

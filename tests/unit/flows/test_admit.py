@@ -31,7 +31,7 @@ from weighmaster.flows import snapshots as snapshots_module
 from weighmaster.flows.approve import sign
 from weighmaster.flows.weigh import weigh_files
 from weighmaster.seal.keys import generate
-from weighmaster.seal.trust import with_product, with_revoked_key, with_revoked_root
+from weighmaster.seal.trust_edit import with_product, with_revoked_key, with_revoked_root
 
 TENSORS = [
     "bn.bias",

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from weighmaster.seal.keys import PrivateKey, generate
-from weighmaster.seal.trust import ProductRule, RoleThreshold, Trust, TrustedKey
+from weighmaster.seal.trust import ProductRule, RoleThreshold, RootKey, Roots, Trust, TrustedKey
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +27,10 @@ def mallory() -> PrivateKey:
 
 
 @pytest.fixture
-def trust(alice: PrivateKey, bob: PrivateKey) -> Trust:
+def trust(alice: PrivateKey, bob: PrivateKey, keeper: PrivateKey) -> Trust:
     return Trust(
+        expires=datetime(2100, 1, 1, tzinfo=UTC),
+        roots=Roots(keys=(RootKey(person="Rosa", key=keeper.public),), threshold=1),
         keys=(
             TrustedKey(person="Alice", key=alice.public, roles=("signer",)),
             TrustedKey(person="Bob", key=bob.public, roles=("signer", "approver")),

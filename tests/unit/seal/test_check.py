@@ -10,7 +10,8 @@ from weighmaster.seal.bundle import Sealed, Signature, make_bundle, open_sealed
 from weighmaster.seal.check import SignerRecord, identity_faults, require_signed, signature_faults
 from weighmaster.seal.dsse import PAYLOAD_TYPE, pae
 from weighmaster.seal.keys import PrivateKey, generate
-from weighmaster.seal.trust import RoleThreshold, Trust, with_key, with_product, with_revoked_key, with_revoked_root
+from weighmaster.seal.trust import RoleThreshold, Trust, TrustedKey
+from weighmaster.seal.trust_edit import with_key, with_product, with_revoked_key, with_revoked_root
 
 PAYLOAD = b'{"a":1}'
 R1, R2 = "1" * 64, "2" * 64
@@ -119,7 +120,7 @@ def test_signature_over_another_payload_type(trust: Trust, bob: PrivateKey) -> N
 
 def test_threshold_counts_persons_not_keys(trust: Trust, alice: PrivateKey, bob: PrivateKey) -> None:
     second = generate("ed25519")
-    two = _requiring(with_key(trust, person="Alice", key=second.public, roles=("signer",)), signer=2)
+    two = _requiring(with_key(trust, TrustedKey(person="Alice", key=second.public, roles=("signer",))), signer=2)
     assert _texts(_seal(alice, second), two) == [
         "p, role signer: too few persons signed; expected at least 2, found 1 (Alice)"
     ]
@@ -158,8 +159,8 @@ def test_a_product_without_rule_is_signed_by_nobody(trust: Trust, alice: Private
     ]
 
 
-def test_an_empty_trust_file_trusts_nobody(alice: PrivateKey) -> None:
-    first, second = _texts(_seal(alice), Trust())
+def test_an_empty_trust_file_trusts_nobody(alice: PrivateKey, nobody: Trust) -> None:
+    first, second = _texts(_seal(alice), nobody)
     assert first.startswith("0.json: signed with a key that is not trusted")
     assert second == "trust: does not say who must sign for p; expected a rule for p, found none"
 
