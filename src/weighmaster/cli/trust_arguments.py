@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments of ``weighmaster trust``: moments, fingerprints, thresholds, a person with a key."""
+"""Arguments of ``weighmaster trust``: moments, thresholds, a person with a key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 
 from weighmaster.core.instant import parse_instant
 
-__all__ = ["fingerprint", "moment", "named_key", "threshold"]
+__all__ = ["moment", "named_key", "threshold"]
 
 _ROLES: Final = ("approver", "signer")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
@@ -24,13 +24,6 @@ def moment(text: str) -> datetime:
     except ValueError as error:
         expected = "expected YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ"
         raise argparse.ArgumentTypeError(f"{expected}, found {text!r} ({error})") from None
-
-
-def fingerprint(text: str) -> str:
-    """Return a SHA-256 fingerprint, 64 lowercase hexadecimal digits."""
-    if not re.fullmatch(r"[0-9a-f]{64}", text):
-        raise argparse.ArgumentTypeError(f"expected 64 lowercase hexadecimal digits, found {text!r}")
-    return text
 
 
 def threshold(text: str) -> tuple[str, int]:

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -81,16 +80,6 @@ def test_help_of_all_verbs_and_the_seal_import_no_runtime():
     assert python(code).stdout == "[]\n"
 
 
-def test_help_is_quick():
-    def seconds() -> float:
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "weighmaster.cli.main", "--help"], capture_output=True, check=True)
-        return time.perf_counter() - start
-
-    # 0.08 s on the machine where this was written; the best of five leaves out the noise of busy machines.
-    assert min(seconds() for _ in range(5)) < 0.15
-
-
 # -- exit codes of the frame ------------------------------------------------------------------------------------------
 
 
@@ -104,7 +93,7 @@ def test_no_such_verb_is_2_and_names_the_verbs(cli, words):
 def test_missing_argument_is_2_with_the_usage(cli):
     run = cli("verify", "manifest")
     assert (run.code, run.out) == (2, "")
-    assert "weighmaster verify: the following arguments are required: --trust, --expect" in run.err
+    assert "weighmaster verify: the following arguments are required: --trust, --roots, --expect" in run.err
     assert "usage: weighmaster verify" in run.err
     assert "remedy: Read the help of the verb" in run.err
 

@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 import weighmaster as wm
 from weighmaster.errors import SelfTestFault
 from weighmaster.flows import selftest
+from weighmaster.flows.clock import wall_clock
+from weighmaster.flows.mark import Mark, mark_to_bytes
 
 VERIFY = ("verify", "manifest", "--trust", "trust.json", "--roots", "PIN", "--expect", "net")
 
@@ -175,6 +177,7 @@ def test_faults_of_the_seal_end_it_before_code_of_the_model_runs(cli, here):
 
 def test_other_product(cli, here):
     cli("trust", "add-product", "trust.json", "--product", "other")
+    cli("trust", "sign", "trust.json", "--key", "rosa.key")
     run = cli("verify", "manifest", "--trust", "trust.json", "--roots", "PIN", "--expect", "other")
     assert run.code == 14
     assert "(3) identity: product: the manifest is for another product; expected other, found net" in run.err
@@ -184,6 +187,7 @@ def test_rollback_and_revocation(cli, here):
     root = wm.read_unsigned(here / "manifest").root
     cli("trust", "add-product", "trust.json", "--product", "net", "--minimum-serial", 8)
     cli("trust", "revoke-root", "trust.json", "--product", "net", root)
+    cli("trust", "sign", "trust.json", "--key", "rosa.key")
     run = cli(*VERIFY, "--json")
     assert run.code == 14
     assert [f["subject"] for f in run.json["faults"]] == ["root", "serial"]
@@ -243,6 +247,7 @@ def test_exclusions_beyond_what_the_trust_file_allows(cli, here):
     assert run.code == 18
     assert "(10) coverage: exclusions: more bytes are excluded than the trust file allows (last.bias)" in run.err
     cli("trust", "add-product", "trust.json", "--product", "net", "--max-excluded-bytes", 16)
+    cli("trust", "sign", "trust.json", "--key", "rosa.key")
     run = cli(*verify)
     assert run.code == 0
     assert "NOT verified: last.bias (16 bytes, opaque-handle)" in run.out
@@ -254,3 +259,32 @@ def test_statement_of_another_loader(cli, here):
     run = cli(*VERIFY, "--model", "tinynet:load")
     assert run.code == 18
     assert "method: loader: differs from the signed one; expected other-loader, found torch-module" in run.err
+
+
+# -- trust file and mark ----------------------------------------------------------------------------------------------
+
+
+def test_the_pin_comes_from_elsewhere(cli, here):
+    run = cli("verify", "manifest", "--trust", "trust.json", "--roots", "0" * 64, "--expect", "net")
+    assert run.code == 13
+    assert "(2) signature and trust: trust.json: does not begin at the roots that are pinned here" in run.err
+    run = cli("verify", "manifest", "--trust", "trust.json", "--roots", "abc", "--expect", "net")
+    assert (run.code, "expected 64 lowercase hexadecimal digits, found 'abc'" in run.err) == (2, True)
+
+
+def test_a_mark_is_read_and_not_raised(cli, here, nobody):
+    assert "rollback: no high-water mark was given" in cli(*VERIFY).out
+    assert cli(*VERIFY, "--mark", "absent").code == 2
+    trust = wm.read_trust(here / "trust.json", nobody.roots.fingerprint, wall_clock())
+    mark = Mark.of(trust, product="net", serial=8, time=wall_clock())
+    (here / "mark").write_bytes(mark_to_bytes(mark))
+    run = cli(*VERIFY, "--mark", "mark")
+    assert run.code == 14
+    assert "(3) identity: serial: older than one seen before (rollback); expected >= 8, found 7" in run.err
+    (here / "mark").write_bytes(mark_to_bytes(dataclasses.replace(mark, serial=6)))
+    before = (here / "mark").read_bytes()
+    run = cli(*VERIFY, "--mark", "mark")
+    assert (run.code, "rollback" in run.out) == (0, False)
+    assert (here / "mark").read_bytes() == before
+    (here / "mark").write_bytes(before[:-2])
+    assert cli(*VERIFY, "--mark", "mark").code == 20
