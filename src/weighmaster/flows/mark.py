@@ -102,7 +102,7 @@ def parse_mark(data: bytes, file: str) -> Mark:
 
 
 def mark_faults(mark: Mark, found: Mark, trust: VerifiedTrust) -> tuple[IdentityFault, ...]:
-    """Return every way in which what is before the gate is older than what it has seen, or another.
+    """Return every way in which what is before the gate is older than what it has seen, or another (spec/trust.md).
 
     Args:
         mark: as it was kept.
