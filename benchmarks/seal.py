@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure the verification of seal, trust and a table of a million rows, beside cosign on the same statement.
 
-``--cosign PATH`` names the program (``make interop-full`` fetches it). ``--quick`` is a smoke run that writes no result.
+``--cosign PATH`` names the program, which ``make interop-full`` fetches. ``--quick`` is a smoke run that writes no
+result.
 """
 
 from __future__ import annotations
