@@ -95,7 +95,7 @@ def statement(directory: Path) -> dict[str, object]:
 def main() -> None:
     """Make everything anew."""
     program = str(Path(sys.argv[1]).resolve())
-    out = (Path(sys.argv[2]) if len(sys.argv) > 2 else PLACE).resolve()  # noqa: PLR2004
+    out = (Path(sys.argv[2]) if len(sys.argv) > 2 else PLACE).resolve()
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     model(out / "model")

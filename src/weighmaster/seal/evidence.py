@@ -64,7 +64,7 @@ def verify_evidence(
         KeyFault: a file signed with Ed25519, which cannot be verified from its digest.
         NotWeighed: the signature does not hold, or it speaks of other files than these.
     """
-    claim = _verified(_open(data, file), file, key)
+    claim = _verified(_open(data, file, key), file, key)
     faults = tuple(_faults(claim, file, sources, is_source))
     if faults:
         raise NotWeighed(f"{file} is no evidence about these source files", faults)
@@ -72,31 +72,39 @@ def verify_evidence(
     return Evidence(kind=claim.kind, sha256=hashlib.sha256(data).hexdigest(), key=key.fingerprint, files=covered)
 
 
-def _open(data: bytes, file: str) -> Fields:  # (1)
+def _open(data: bytes, file: str, key: PublicKey) -> Fields:  # (1)
     """Return the content of the bundle, envelope or message, after reading what is around it."""
     if len(data) > MAX_BUNDLE:
         raise MalformedArtefact(file, "", expected=f"at most {MAX_BUNDLE} bytes", found=str(len(data)))
     fields = Fields(loads(data, file), file=file)
     fields.text("mediaType", choices=(MEDIA_TYPE,))
-    _read_material(fields.nested("verificationMaterial"))
+    hint = _read_material(fields.nested("verificationMaterial"))
     content = fields.nested("messageSignature" if fields.has("messageSignature") else "dsseEnvelope")
     fields.done()
+    if hint is not None and hint not in _hints(key):
+        raise _unsigned(file, key, f"a bundle that names the key {hint}")
     return content
 
 
-def _read_material(fields: Fields) -> None:
-    """Require a bare key. The hint is not read: the caller says which key it is."""
+def _hints(key: PublicKey) -> tuple[str, str]:
+    """Return how model_signing names a key, which is how we do, and how cosign does."""
+    body = b"".join(key.pem.splitlines()[1:-1])
+    return key.fingerprint, base64.b64encode(hashlib.sha256(base64.b64decode(body)).digest()).decode("ascii")
+
+
+def _read_material(fields: Fields) -> str | None:
+    """Require a bare key, and return how the bundle names it."""
     for other in ("certificate", "x509CertificateChain"):
         if fields.has(other):
             raise fields.fault(other, "a bare publicKey", f"{other}, which is not supported as evidence")
-    hint = fields.nested("publicKey")
-    if hint.has("hint"):
-        hint.text("hint")
-    hint.done()
+    public_key = fields.nested("publicKey")
+    hint = public_key.text("hint") if public_key.has("hint") else None
+    public_key.done()
     for unchecked in ("tlogEntries", "timestampVerificationData"):
         if fields.has(unchecked):
             fields.any(unchecked)
     fields.done()
+    return hint
 
 
 def _verified(content: Fields, file: str, key: PublicKey) -> _Claim:
@@ -135,13 +143,13 @@ def _require(file: str, key: PublicKey, verify: Callable[[], None]) -> None:
     try:
         verify()
     except (InvalidSignature, ValueError):  # ValueError: a digest that is not 32 bytes long
-        fault = SignatureFault(
-            file,
-            "the signature does not verify under the key given for it",
-            expected=f"a signature by {key.fingerprint}",
-            found="a signature by another key, over other bytes, or damaged",
-        )
-        raise NotWeighed(f"{file} is no evidence about these source files", (fault,)) from None
+        raise _unsigned(file, key, "a signature by another key, over other bytes, or damaged") from None
+
+
+def _unsigned(file: str, key: PublicKey, found: str) -> NotWeighed:
+    text = "the signature does not verify under the key given for it"
+    fault = SignatureFault(file, text, expected=f"a signature by {key.fingerprint}", found=found)
+    return NotWeighed(f"{file} is no evidence about these source files", (fault,))
 
 
 def _base64(fields: Fields, key: str) -> bytes:

@@ -165,6 +165,24 @@ def test_a_file_signed_with_ed25519_cannot_be_checked_from_its_digest() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["oms.json", "cosign-blob.json"])
+def test_a_bundle_that_names_another_key_is_refused(name: str) -> None:
+    other = edited(name, lambda v: v["verificationMaterial"]["publicKey"].update(hint=OTHER.fingerprint))
+    assert refused(other).faults[0].found == f"a bundle that names the key {OTHER.fingerprint}"
+
+
+@pytest.mark.parametrize("name", ["oms.json", "cosign-blob.json"])
+def test_a_bundle_need_not_name_its_key(name: str) -> None:
+    unnamed = edited(name, lambda v: v["verificationMaterial"]["publicKey"].pop("hint"))
+    check(unnamed)
+    assert "by another key" in str(refused(unnamed, key=OTHER).faults[0].found)
+
+
+def test_further_fields_of_a_signed_model_are_passed_over(bob: PrivateKey) -> None:
+    payload = oms(lambda p: (p["predicate"].update(note=1), p["predicate"]["serialization"].update(note=1)))
+    assert check(sealed(payload, bob), key=bob.public).files == 2
+
+
 def test_a_statement_signed_with_ed25519_is_taken(bob: PrivateKey) -> None:
     assert check(sealed(payload_of(bundle("oms.json")), bob), key=bob.public).files == 2
 
@@ -182,6 +200,7 @@ def sealed(payload: Json | bytes, key: PrivateKey) -> bytes:
     data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     value = json.loads(bundle("oms.json"))
     signature = key.sign(pae("application/vnd.in-toto+json", data))
+    value["verificationMaterial"]["publicKey"]["hint"] = key.public.fingerprint
     value["dsseEnvelope"]["payload"] = base64.b64encode(data).decode()
     value["dsseEnvelope"]["signatures"] = [{"sig": base64.b64encode(signature).decode()}]
     return json.dumps(value).encode()
