@@ -37,19 +37,32 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[RECORD] = Verdicts()
 
 
+def not_run(config: pytest.Config) -> list[str]:
+    """Return why tests were skipped, each reason once."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter is not None else []
+    return sorted({r.longrepr[2].removeprefix("Skipped: ") for r in skipped if isinstance(r.longrepr, tuple)})
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where a tool is missing that must be had, and write the record."""
+    config, reasons = session.config, not_run(session.config)
+    if config.getoption("--must-run") and any(not reason.startswith("cosign") for reason in reasons):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if directory := config.getoption("--results"):
+        write_results(directory, config.stash[RECORD].found, reasons)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say how many verdicts there are, and which tools were not run."""
+    """Say what every tool said, and which were not run."""
     found = config.stash[RECORD].found
-    skipped = terminalreporter.stats.get("skipped", [])
-    not_run = sorted({r.longrepr[2].removeprefix("Skipped: ") for r in skipped if isinstance(r.longrepr, tuple)})
     for tool in sorted({v.tool for v in found}):
         kinds = [v.verdict for v in found if v.tool == tool]
-        counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
+        counts = "; ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(sorted(kinds)))
         terminalreporter.write_line(f"{tool}: {counts}")
-    for text in not_run:
+    for text in not_run(config):
         terminalreporter.write_line(f"NOT RUN: {text}")
-    if directory := config.getoption("--results"):
-        write_results(directory, found, not_run)
 
 
 @pytest.fixture(scope="session")
@@ -59,26 +72,14 @@ def verdicts(pytestconfig: pytest.Config) -> Verdicts:
 
 
 @pytest.fixture(scope="session")
-def missing(pytestconfig: pytest.Config) -> Callable[[str], None]:
-    """Return what to call where a tool is missing: it skips, or fails under ``--must-run``."""
-
-    def say(reason: str) -> None:
-        if pytestconfig.getoption("--must-run") and not reason.startswith("cosign"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-
-    return say
-
-
-@pytest.fixture(scope="session")
-def tool(missing: Callable[[str], None]) -> Callable[[str], str]:
+def tool() -> Callable[[str], str]:
     """Return a finder of commands."""
 
     def find(name: str) -> str:
         found = shutil.which(name)
         if found is None:
-            missing(f"{name}: no such command")
-        return str(found)
+            pytest.skip(f"{name}: no such command")
+        return found
 
     return find
 
