@@ -5,9 +5,14 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from pathlib import Path
 
 from weighmaster.capture.sources import source_files
+from weighmaster.core.digest import digest_bytes
+from weighmaster.core.manifest import Row, Table
+from weighmaster.core.selftest import pattern
+from weighmaster.flows.dump_files import dump_digests
 from weighmaster.flows.oms import oms_statement
 
 MADE = Path(__file__).parents[1] / "seal" / "evidence"
@@ -26,3 +31,26 @@ def test_order_is_that_of_the_names_whatever_the_order_given() -> None:
     assert oms_statement("m", digests) == oms_statement("m", dict(sorted(digests.items())))
     names = [r["name"] for r in json.loads(oms_statement("m", digests))["predicate"]["resources"]]
     assert names == ["B", "a", "b"]
+
+
+def row(name: str, shape: tuple[int, ...], stride: tuple[int, ...]) -> Row:
+    data = pattern(4 * math.prod(shape))
+    found = digest_bytes(data)
+    return Row(
+        name=name,
+        dtype="float32",
+        shape=shape,
+        stride=stride,
+        nbytes=len(data),
+        layout="strided",
+        role="parameter",
+        alias=None,
+        sha256=found.sha256,
+        fsverity64k=found.fsverity64k,
+    )
+
+
+def test_the_example_of_the_specification() -> None:
+    table = Table(stage="S3", view="kernel", rows=(row("fc.bias", (2,), (1,)), row("fc.weight", (2, 3), (3, 1))))
+    page = (Path(__file__).parents[3] / "spec" / "export-oms.md").read_text(encoding="utf-8")
+    assert f"\n{oms_statement('triage-encoder', dump_digests(table)).decode()}\n" in page

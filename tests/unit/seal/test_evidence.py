@@ -72,6 +72,11 @@ def test_bundles_of_others_hold(name: str) -> None:
     assert found == Evidence(kind=kind, sha256=digest, key=TOOLS.fingerprint, files=files)
 
 
+def test_the_example_of_the_specification() -> None:
+    page = (Path(__file__).parents[3] / "spec" / "evidence.md").read_text(encoding="utf-8")
+    assert f'"evidence":[{dumps(check(bundle("oms.json")).to_json()).decode()}]' in page
+
+
 @pytest.mark.parametrize("name", GOOD)
 def test_any_other_key_is_refused(name: str) -> None:
     (fault,) = refused(bundle(name), GOOD[name][1], OTHER).faults
