@@ -17,6 +17,7 @@ import torch
 from interop.verdicts import Verdicts, write_results
 
 from weighmaster.capture.open_model import Opened
+from weighmaster.flows.approve import sign
 from weighmaster.flows.artefact import Manifest
 from weighmaster.flows.dump import dump
 from weighmaster.flows.oms import export_oms
@@ -133,7 +134,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
     torch.manual_seed(0)
     model, example = Net().eval(), torch.ones(2, 8)
     manifest = weigh(model, product="interop", version="1", serial=1, example_inputs=example)
-    manifest.write(folder / "manifest")
+    sign(manifest.write(folder / "manifest"), key)
     opened = Opened(model=model, loader="callable", source=None, faults=(), probe=example)
     dump(opened, manifest, folder / "dump")
     export_oms(manifest, folder / "dump", key, folder / "model.sig")
