@@ -17,8 +17,6 @@ from interop.verdicts import Refused, run
 PAGE = (ROOT / "docs" / "how-to" / "ask-other-tools.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 LINES = [line for block in BLOCKS for line in block.splitlines()]
-    line for block in re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL) for line in block.splitlines()
-]
 OTHERS = [line for line in LINES if not line.startswith("weighmaster ")]
 
 

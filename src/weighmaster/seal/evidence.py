@@ -28,6 +28,7 @@ OMS_TYPE: Final = "https://model_signing/signature/v1.0"
 
 _STATEMENTS: Final = ("https://in-toto.io/Statement/v0.1", "https://in-toto.io/Statement/v1")
 """cosign 3 still writes v0.1 around a predicate that is given to it; both versions spell the subjects alike."""
+_MESSAGE: Final = "messageSignature"
 _WHOLE: Final = "."
 """How model_signing names the one file of a model that is a file."""
 
@@ -60,11 +61,11 @@ def verify_evidence(
         is_source: tells whether a file of this name would be among them; a signed model may hold prose that is not.
 
     Raises:
-        MalformedArtefact: it is no such bundle, or of a form that is not supported.
-        KeyFault: a file signed with Ed25519, which cannot be verified from its digest.
+        MalformedArtefact: it is no such bundle, or of a form that is not supported; a file signed with Ed25519 is one.
         NotWeighed: the signature does not hold, or it speaks of other files than these.
     """
-    claim = _verified(_open(data, file, key), file, key)
+    kind, content = _open(data, file, key)
+    claim = _verified_file(content, file, key) if kind == _MESSAGE else _verified_statement(content, file, key)
     faults = tuple(_faults(claim, file, sources, is_source))
     if faults:
         raise NotWeighed(f"{file} is no evidence about these source files", faults)
@@ -72,18 +73,19 @@ def verify_evidence(
     return Evidence(kind=claim.kind, sha256=hashlib.sha256(data).hexdigest(), key=key.fingerprint, files=covered)
 
 
-def _open(data: bytes, file: str, key: PublicKey) -> Fields:  # (1)
-    """Return the content of the bundle, envelope or message, after reading what is around it."""
+def _open(data: bytes, file: str, key: PublicKey) -> tuple[str, Fields]:  # (1)
+    """Return what the bundle holds, envelope or message, and its fields, after reading what is around it."""
     if len(data) > MAX_BUNDLE:
         raise MalformedArtefact(file, "", expected=f"at most {MAX_BUNDLE} bytes", found=str(len(data)))
     fields = Fields(loads(data, file), file=file)
     fields.text("mediaType", choices=(MEDIA_TYPE,))
     hint = _read_material(fields.nested("verificationMaterial"))
-    content = fields.nested("messageSignature" if fields.has("messageSignature") else "dsseEnvelope")
+    kind = _MESSAGE if fields.has(_MESSAGE) else "dsseEnvelope"
+    content = fields.nested(kind)
     fields.done()
     if hint is not None and hint not in _hints(key):
         raise _unsigned(file, key, f"a bundle that names the key {hint}")
-    return content
+    return kind, content
 
 
 def _hints(key: PublicKey) -> tuple[str, str]:
@@ -107,9 +109,7 @@ def _read_material(fields: Fields) -> str | None:
     return hint
 
 
-def _verified(content: Fields, file: str, key: PublicKey) -> _Claim:
-    if content.has("messageDigest"):
-        return _verified_file(content, file, key)
+def _verified_statement(content: Fields, file: str, key: PublicKey) -> _Claim:
     content.text("payloadType", choices=(PAYLOAD_TYPE,))
     payload = _base64(content, "payload")
     values = content.objects("signatures", _read_signature)

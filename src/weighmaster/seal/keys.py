@@ -108,6 +108,9 @@ class PublicKey:
     def verify_digest(self, signature: bytes, sha256: bytes) -> None:
         """Return if `signature` is this key's signature over a message with this SHA-256; raise otherwise.
 
+        It proves something only where the digest is that of bytes which the caller has: to digests that nobody has a
+        message for, anyone can make ECDSA signatures.
+
         Raises:
             InvalidSignature: it is not, whatever the reason.
             KeyFault: an Ed25519 key, which signs messages and not their digests (RFC 8032).

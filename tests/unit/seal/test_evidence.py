@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from weighmaster.capture.sources import is_source, source_files
 from weighmaster.core.canonical import dumps
@@ -278,7 +280,9 @@ def test_signature_over_another_payload_type(alice: PrivateKey) -> None:
         ("cosign-blob.json", lambda v: v["messageSignature"].update(messageDigest={}),
          "messageSignature.messageDigest.algorithm"),
         ("cosign-blob.json", lambda v: v["messageSignature"].update(note=1), "messageSignature.note"),
-        ("cosign-blob.json", lambda v: v["messageSignature"].pop("messageDigest"), "messageSignature.payloadType"),
+        ("cosign-blob.json", lambda v: v["messageSignature"].pop("messageDigest"), "messageSignature.messageDigest"),
+        ("cosign-blob.json", lambda v: v.update(dsseEnvelope=v.pop("messageSignature")), "dsseEnvelope.payloadType"),
+        ("oms.json", lambda v: v.update(messageSignature=v.pop("dsseEnvelope")), "messageSignature.messageDigest"),
     ],
 )  # fmt: skip
 def test_bundles_of_another_form_are_malformed(name: str, edit: Callable[[Json], object], field: str) -> None:
@@ -350,3 +354,51 @@ def test_a_statement_that_also_names_another_file_is_refused(alice: PrivateKey) 
 def test_duplicate_keys_in_the_payload_are_malformed(alice: PrivateKey) -> None:
     payload = json.dumps(payload_of(bundle("oms.json"))).encode().replace(b'{"_type"', b'{"_type":"x","_type"')
     assert malformed(sealed(payload, alice), key=alice.public).field == "_type"
+
+
+# -- a signature that nobody made -----------------------------------------------------------------------------------
+
+Point = tuple[int, int] | None
+P = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
+N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+G = (
+    0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
+    0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5,
+)
+
+
+def add(a: Point, b: Point) -> Point:
+    if a is None or b is None:
+        return a or b
+    if a[0] == b[0] and (a[1] + b[1]) % P == 0:
+        return None
+    slope = (3 * a[0] * a[0] - 3) * pow(2 * a[1], -1, P) if a == b else (b[1] - a[1]) * pow(b[0] - a[0], -1, P)
+    x = (slope * slope - a[0] - b[0]) % P
+    return x, (slope * (a[0] - x) - a[1]) % P
+
+
+def times(k: int, point: Point) -> Point:
+    out: Point = None
+    for bit in f"{k:b}":
+        out = add(out, out)
+        out = add(out, point) if bit == "1" else out
+    return out
+
+
+def test_a_signature_over_a_digest_that_is_of_no_file_is_no_evidence() -> None:
+    """Anyone can make an ECDSA signature over some digest; it verifies, and no source file has that digest."""
+    numbers = load_pem_public_key(TOOLS.pem).public_numbers()  # type: ignore[union-attr]
+    sum_ = add(times(5, G), times(7, (numbers.x, numbers.y)))
+    assert sum_ is not None
+    r = sum_[0] % N
+    s = r * pow(7, -1, N) % N
+    digest = (5 * s % N).to_bytes(32)
+    signature = encode_dss_signature(r, s)
+    TOOLS.verify_digest(signature, digest)
+    forged = {
+        "messageDigest": {"algorithm": "SHA2_256", "digest": base64.b64encode(digest).decode()},
+        "signature": base64.b64encode(signature).decode(),
+    }
+    (fault,) = refused(edited("cosign-blob.json", lambda v: v.update(messageSignature=forged))).faults
+    assert isinstance(fault, SourceFault)
+    assert fault.expected == digest.hex()
