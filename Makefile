@@ -9,7 +9,7 @@ BIN         := $(VENV)/bin
 PIP         := $(BIN)/python -m pip --disable-pip-version-check -q
 STAMP       := $(VENV)/.ready
 
-.PHONY: demo test lint types contracts vectors bench setup clean help
+.PHONY: demo test lint types contracts vectors bench interop interop-full setup clean help
 
 help:            ## Show the targets.
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -48,6 +48,18 @@ vectors: $(STAMP)  ## The test vectors of every format alone.
 bench: $(STAMP)  ## Measure; results go to benchmarks/results, the table to benchmarks/README.md.
 	$(PIP) install -c constraints.txt -e '.[bench]'
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/digest.py
+
+INTEROP := build/interop
+
+interop: $(STAMP)  ## Put every format to tools of others: each must refuse what we refuse. CI=1: none may be missing.
+	$(PIP) install -c constraints.txt -e '.[interop]'
+	mkdir -p $(INTEROP) && cp interop/package.json interop/package-lock.json $(INTEROP)/
+	-npm ci --prefix $(INTEROP) --no-audit --no-fund --loglevel=error
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q interop $(if $(CI),--must-run) $(RECORD)
+
+interop-full:    ## The same with cosign, fetched from a newer Debian suite; results go to interop/results.
+	-interop/get_cosign.sh $(INTEROP)/cosign
+	$(MAKE) interop RECORD='--results interop/results'
 
 clean:           ## Remove what the targets made.
 	rm -rf $(VENV) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -138,6 +138,7 @@ def statement(tables: list[Json], **predicate: Any) -> Json:
             "policySha256": policy_digest(),
             "sha256": sha256(ENVIRONMENT.to_bytes()),
         },
+        "evidence": [{"files": 1, "key": sha256(b"key"), "kind": "oms-v1", "sha256": sha256(b"bundle")}],
         "gateTable": {"stage": gate["stage"], "view": gate["view"]},
         "method": {
             "engine": "hashlib-v1",
@@ -363,6 +364,15 @@ def negative_statements() -> dict[str, Case]:
         ),
         "source_path_fail": predicate(
             ["predicate.sources[0].path", "'../config.json'"], lambda p: p["sources"][0].update(path="../config.json")
+        ),
+        "evidence_kind_fail": predicate(
+            ["predicate.evidence[0].kind", "'hearsay'"], lambda p: p["evidence"][0].update(kind="hearsay")
+        ),
+        "evidence_of_no_file_fail": predicate(
+            ["predicate.evidence[0].files", "0"], lambda p: p["evidence"][0].update(files=0)
+        ),
+        "evidence_of_other_files_fail": predicate(
+            ["evidence speaks of more files than there are sources"], lambda p: p.update(sources=[])
         ),
         "answers_reserved_fail": predicate(
             ["predicate.answers", "null, in this version"], lambda p: p.update(answers={})

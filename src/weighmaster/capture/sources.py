@@ -47,6 +47,7 @@ __all__ = [
     "MAX_FOLDERS",
     "FileState",
     "Source",
+    "is_source",
     "open_regular",
     "resolve_directory",
     "resolve_within",
@@ -141,6 +142,12 @@ def role_of(name: str) -> str | None:
     if name.startswith(".") or name.endswith(".md") or name in _PROSE:
         return None
     return "other"
+
+
+def is_source(path: str) -> bool:
+    """Tell whether a file at this path of a model directory would be among its sources, by the table alone."""
+    *folders, name = path.split("/")
+    return role_of(name) is not None and not any(folder.startswith(".") for folder in folders)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "show": ("weighmaster.cli.show", "print what a manifest says"),
     "diff": ("weighmaster.cli.diff", "say how two manifests differ, tensor by tensor and fact by fact"),
     "dump": ("weighmaster.cli.dump", "write the live tensors as files that sha256sum and fsverity can check"),
+    "export": ("weighmaster.cli.export", "write what is weighed in formats that tools of others check"),
     "environment": ("weighmaster.cli.environment", "print the facts about machine, libraries and switches"),
     "selftest": ("weighmaster.cli.selftest", "put known questions to the digests of this installation"),
     "completion": ("weighmaster.cli.completion", "print a completion script for a shell"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import weighmaster as wm
 from weighmaster.cli.printing import columns, count, pairs
-from weighmaster.cli.summary import coverage_pairs, identity_pairs, statement_document, table_pairs
+from weighmaster.cli.summary import coverage_pairs, evidence_pairs, identity_pairs, statement_document, table_pairs
 from weighmaster.cli.verb import Outcome
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def _head(statement: Statement, bundles: list[str]) -> str:
         ("class digest", environment.class_digest if environment else "none"),
         ("structure", statement.structure or "none"),
         ("sources", "\n".join([count(len(statement.sources), "file"), *_sources(statement)])),
+        *evidence_pairs(statement),
         ("reaction", statement.reaction),
     ]
     return pairs(rows)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from weighmaster.cli.printing import count, share
 from weighmaster.core.statement import Coverage, Statement
 
-__all__ = ["coverage_pairs", "identity", "identity_pairs", "statement_document", "table_pairs"]
+__all__ = ["coverage_pairs", "evidence_pairs", "identity", "identity_pairs", "statement_document", "table_pairs"]
 
 Pairs = list[tuple[str, str]]
 
@@ -37,6 +37,7 @@ def statement_document(statement: Statement) -> dict[str, object]:
         "policy": environment.policy if environment else None,
         "probeSet": statement.probe_set,
         "sources": len(statement.sources),
+        "evidence": [e.to_json() for e in statement.evidence],
         "reaction": statement.reaction,
     }
 
@@ -92,3 +93,13 @@ def _excluded(coverage: Coverage) -> Iterable[str]:
     yield f"{coverage.excluded_bytes:,} bytes"
     for e in coverage.excluded:
         yield f"{e.name}: {e.nbytes:,} bytes, {e.reason}"
+
+
+def evidence_pairs(statement: Statement) -> Pairs:
+    """Return a line for what others signed about the source files, where there is anything."""
+    if not statement.evidence:
+        return []
+    lines = [
+        f"{e.kind}: bundle {e.sha256}, {count(e.files, 'source file')}, signed by {e.key}" for e in statement.evidence
+    ]
+    return [("evidence", "\n".join(lines))]

@@ -12,7 +12,7 @@ import weighmaster as wm
 from weighmaster.cli.named_objects import call_named, is_named
 from weighmaster.cli.printing import pairs
 from weighmaster.cli.progress import ProgressBar
-from weighmaster.cli.summary import coverage_pairs, identity_pairs, statement_document, table_pairs
+from weighmaster.cli.summary import coverage_pairs, evidence_pairs, identity_pairs, statement_document, table_pairs
 from weighmaster.cli.verb import Outcome
 from weighmaster.errors import UsageError
 
@@ -48,6 +48,8 @@ EXAMPLES: Final = (
 _HELP: Final = {
     "example": "probe set: auto (from the model's configuration; the default), a safetensors file (a probe set, or "
     "a tensor per keyword argument), or module:callable that returns example inputs",
+    "evidence": "bundle that others made about the source files (model_signing, cosign sign-blob or attest-blob), and "
+    "the public key in PEM that it must verify under; recorded in the manifest; repeatable",
     "exclude": "leave a tensor out; its bytes are stated as NOT verified; repeatable. REASON: kv-cache, opaque-handle, "
     "rng-state or workspace",
     "mapped": "tensors still mapped to a file: copy them to private memory (default), refuse, or verify them first",
@@ -71,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--example", metavar="EXAMPLE", default="auto", help=_HELP["example"])
     add("--source", metavar="DIR", type=Path, help=_HELP["source"])
+    add("--evidence", metavar="BUNDLE=PUBKEY", action="append", default=[], help=_HELP["evidence"])
     add("--exclude", metavar="NAME=REASON", action="append", default=[], help=_HELP["exclude"])
     add("--materialize", metavar="NAME", action="append", default=[], help=_HELP["materialize"])
     add("--mapped", choices=("private", "refuse", "first"), default="private", help=_HELP["mapped"])
@@ -105,6 +108,7 @@ def _text(manifest: Manifest, written: Path, files: Sequence[str]) -> str:
             *identity_pairs(statement),
             *table_pairs(statement),
             *coverage_pairs(statement.coverage),
+            *evidence_pairs(statement),
             ("class digest", environment.class_digest if environment else "none: nothing was run"),
             ("written", f"{written}/: {', '.join(files)}"),
             ("signed", f"no; next: weighmaster sign {written} --key FILE"),
@@ -136,13 +140,14 @@ def _weigh_files(args: argparse.Namespace) -> Manifest:
             product=args.product,
             version=args.version,
             serial=args.serial,
+            evidence=_evidence(args.evidence),
             engine=_engine(args.threads),
             progress=progress,
         )
 
 
 def _weigh_live(args: argparse.Namespace) -> Manifest:
-    exclude = _exclusions(args.exclude)
+    exclude, evidence = _exclusions(args.exclude), _evidence(args.evidence)
     opened = wm.open_model(args.model)
     example = _example(args.example, opened)
     with ProgressBar(_total(opened)) as progress:
@@ -156,6 +161,7 @@ def _weigh_live(args: argparse.Namespace) -> Manifest:
             materialize=tuple(args.materialize),
             mapped=args.mapped,
             source=args.source if args.source is not None else opened.source,
+            evidence=evidence,
             loading_faults=opened.faults,
             engine=_engine(args.threads),
             progress=progress,
@@ -176,6 +182,17 @@ def _exclusions(given: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--exclude: expected NAME=REASON, each name once, found {text!r}")
         out[name] = reason
     return out
+
+
+def _evidence(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    return tuple(_bundle_and_key(text) for text in given)
+
+
+def _bundle_and_key(text: str) -> tuple[str, str]:
+    bundle, _, key = text.partition("=")
+    if not bundle or not key:
+        raise UsageError(f"--evidence: expected BUNDLE=PUBKEY, found {text!r}")
+    return bundle, key
 
 
 def _example(text: str, opened: Opened) -> Any:

@@ -53,8 +53,13 @@ def _utf16(key: str) -> bytes:
     return key.encode("utf-16-be", "surrogatepass")
 
 
-def loads(data: bytes, file: str) -> Any:  # JSON is dynamically typed; `fields` narrows it
+def loads(data: bytes, file: str, *, foreign: bool = False) -> Any:  # JSON is dynamically typed; `fields` narrows it
     """Parse strict JSON from `data`; `file` names it in errors.
+
+    Args:
+        data: the document.
+        file: its name.
+        foreign: the document is in another's format, which may hold fractions and larger numbers.
 
     Raises:
         MalformedArtefact: not UTF-8, not one JSON value, or outside the restricted form (see the module's docstring).
@@ -70,9 +75,9 @@ def loads(data: bytes, file: str) -> Any:  # JSON is dynamically typed; `fields`
         value = json.loads(
             text,
             object_pairs_hook=strict.pairs,
-            parse_float=strict.number,
+            parse_float=float if foreign else strict.number,
             parse_constant=strict.number,
-            parse_int=strict.integer,
+            parse_int=_foreign_integer if foreign else strict.integer,
         )
     except json.JSONDecodeError as error:
         at = len(text[: error.pos].encode("utf-8"))
@@ -81,6 +86,10 @@ def loads(data: bytes, file: str) -> Any:  # JSON is dynamically typed; `fields`
         raise MalformedArtefact(file, "", expected=f"nesting up to {MAX_DEPTH}", found="deeper nesting") from None
     _check_tree(value, file)
     return value
+
+
+def _foreign_integer(text: str) -> int | float:
+    return int(text) if len(text) <= 17 else float(text)  # noqa: PLR2004  # digits of 2^53, signed
 
 
 class _Strict:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A file that the model is made of, as the signed statement lists it, and the pure comparison of two such lists."""
+"""Files that the model is made of and evidence about them, as the signed statement lists both; comparing such lists."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Final
 
 from weighmaster.errors import SourceFault
 
-__all__ = ["ROLES", "Source", "path_problem", "source_faults"]
+__all__ = ["EVIDENCE_KINDS", "ROLES", "Evidence", "Source", "path_problem", "source_faults"]
 
 ROLES: Final = ("code", "config", "other", "preprocessor", "template", "tokenizer", "weights")
 """What a file is for; by its name alone, as the closed table of `capture.sources` says."""
+
+EVIDENCE_KINDS: Final = ("cosign-blob", "in-toto", "oms-v1")
+"""What others sign about files: the bytes of one file; an in-toto statement with files as subjects; a whole model."""
 
 _HEX256: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -49,6 +52,41 @@ class Source:
             raise ValueError(f"nbytes: expected a count, found {self.nbytes!r}")
         if not _HEX256.fullmatch(self.sha256):
             raise ValueError(f"sha256: expected 64 lowercase hexadecimal digits, found {self.sha256!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """A bundle made by others that was verified when the model was weighed: a pointer for auditors, not trust.
+
+    Attributes:
+        kind: one of `EVIDENCE_KINDS`.
+        sha256: of the bundle file.
+        key: fingerprint of the public key under which its signature held.
+        files: sources that it speaks of.
+    """
+
+    kind: str
+    sha256: str
+    key: str
+    files: int
+
+    def __post_init__(self) -> None:
+        """Refuse values that no evidence can have.
+
+        Raises:
+            ValueError: a field is outside of its description above.
+        """
+        if self.kind not in EVIDENCE_KINDS:
+            raise ValueError(f"kind: expected one of {', '.join(EVIDENCE_KINDS)}, found {self.kind!r}")
+        for name, value in (("sha256", self.sha256), ("key", self.key)):
+            if not _HEX256.fullmatch(value):
+                raise ValueError(f"{name}: expected 64 lowercase hexadecimal digits, found {value!r}")
+        if isinstance(self.files, bool) or self.files < 1:
+            raise ValueError(f"files: expected a count from 1, found {self.files!r}")
+
+    def to_json(self) -> dict[str, object]:
+        """Return the evidence as it stands in the statement."""
+        return {"kind": self.kind, "sha256": self.sha256, "key": self.key, "files": self.files}
 
 
 def path_problem(path: str) -> str | None:

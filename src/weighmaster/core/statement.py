@@ -9,7 +9,7 @@ from typing import Final
 
 from weighmaster.core.canonical import dumps
 from weighmaster.core.manifest import Table
-from weighmaster.core.source import Source
+from weighmaster.core.source import Evidence, Source
 from weighmaster.core.tensor import ViewKind
 
 __all__ = [
@@ -211,6 +211,7 @@ class Statement:
         structure: structure digest, or None for files.
         environment: or None for files.
         sources: weight, configuration, tokenizer, template and code files.
+        evidence: what others signed about these files, verified when the model was weighed.
         validation: pairs (name, SHA-256) of reports that the signer refers to.
         reaction: what a running service does on a fault: ``halt``, ``drain`` or ``fallback:<root>``.
     """
@@ -229,19 +230,25 @@ class Statement:
     sources: tuple[Source, ...]
     validation: tuple[tuple[str, str], ...] = ()
     reaction: str = "halt"
+    evidence: tuple[Evidence, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what is no statement.
 
         Raises:
-            ValueError: the gate table is not among the tables, a table stands twice, a text is wrong, or the gate table
-                of a live model stands without what its admission compares.
+            ValueError: the gate table is not among the tables, a table or evidence stands twice, evidence has more
+                files than there are sources, a text is wrong, or the gate table of a live model stands without what its
+                admission compares.
         """
         kinds = [(t.stage, t.view) for t in self.tables]
         if len(set(kinds)) != len(kinds):
             raise ValueError("a table stands twice")
         if (self.gate_stage, self.gate_view) not in kinds:
             raise ValueError(f"the gate table {self.gate_stage}.{self.gate_view} is not among the tables")
+        if len({e.sha256 for e in self.evidence}) != len(self.evidence):
+            raise ValueError("evidence stands twice")
+        if any(e.files > len(self.sources) for e in self.evidence):
+            raise ValueError("evidence speaks of more files than there are sources")
         if not _REACTION.fullmatch(self.reaction):
             raise ValueError(f"reaction: expected halt, drain or fallback:<root>, found {self.reaction!r}")
         if not self.product or not self.version or self.serial < 0:
@@ -285,6 +292,7 @@ class Statement:
             "sources": [
                 {"path": s.path, "role": s.role, "bytes": str(s.nbytes), "sha256": s.sha256} for s in self.sources
             ],
+            "evidence": [e.to_json() for e in self.evidence],
             "validation": [{"name": name, "sha256": digest} for name, digest in self.validation],
             # Reserved: the pack and the known answers fill them in; until then they are null in every statement.
             "derivation": None,

@@ -10,8 +10,8 @@ from weighmaster.core.canonical import loads_canonical
 from weighmaster.core.dtype import DTYPES
 from weighmaster.core.fields import Fields
 from weighmaster.core.manifest import STAGES
+from weighmaster.core.source import EVIDENCE_KINDS, Evidence, Source, path_problem
 from weighmaster.core.source import ROLES as SOURCE_ROLES
-from weighmaster.core.source import Source, path_problem
 from weighmaster.core.statement import (
     EXCLUSION_REASONS,
     MAPPED,
@@ -81,6 +81,7 @@ def _read_predicate(fields: Fields) -> Statement:
         structure=fields.optional_digest("structure"),
         environment=_optional(fields, "environment", _read_environment),
         sources=fields.objects("sources", _read_source),
+        evidence=fields.objects("evidence", _read_evidence),
         validation=fields.objects("validation", lambda f: (f.text("name"), f.digest("sha256"))),
         reaction=fields.text("reaction"),
     )
@@ -182,4 +183,13 @@ def _read_source(fields: Fields) -> Source:
         role=fields.text("role", choices=SOURCE_ROLES),
         nbytes=fields.decimal("bytes"),
         sha256=fields.digest("sha256"),
+    )
+
+
+def _read_evidence(fields: Fields) -> Evidence:
+    return Evidence(
+        kind=fields.text("kind", choices=EVIDENCE_KINDS),
+        sha256=fields.digest("sha256"),
+        key=fields.digest("key"),
+        files=fields.integer("files", minimum=1),
     )

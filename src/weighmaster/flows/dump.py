@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from weighmaster.capture.dump_names import escape
 from weighmaster.capture.open_model import Opened
 from weighmaster.capture.probe_set import ProbeSet, parse_probe_set
 from weighmaster.capture.torch_model import TorchModel
-from weighmaster.core.canonical import dumps
 from weighmaster.core.digest import leaf_digest, root_of_leaves
 from weighmaster.core.manifest import Row, alias_map
 from weighmaster.core.tensor import LEAF, TensorView
@@ -24,15 +22,12 @@ from weighmaster.durable import write_atomically
 from weighmaster.engines.port import Progress
 from weighmaster.errors import Fault, NotAdmitted, StageFault, StorageError, TensorFault, TensorSetFault, UsageError
 from weighmaster.flows.artefact import PROBE_SET, Manifest
+from weighmaster.flows.dump_files import INDEX, SUMS, index_bytes, sums_bytes, tensor_files
 from weighmaster.flows.selftest import require_self_test
 from weighmaster.flows.snapshots import training_faults
 
 __all__ = ["INDEX", "SUMS", "Dumped", "dump"]
 
-INDEX: Final = "index.jsonl"
-SUMS: Final = "SHA256SUMS"
-_SUFFIX: Final = ".bin"
-"""Ends every tensor's file, so that no tensor's name can be that of the index or of the sums."""
 _PIECE: Final = 16 * LEAF
 
 
@@ -129,32 +124,15 @@ def _set_faults(manifest: Manifest, views: tuple[TensorView, ...]) -> Iterator[T
 
 def _write(manifest: Manifest, views: dict[str, TensorView], folder: Path, progress: Progress | None) -> int:
     faults: list[Fault] = []
-    files: dict[str, str] = {}
+    files = tensor_files(manifest.gate)
     for row in manifest.gate.primaries:
-        files[row.name] = escape(row.name) + _SUFFIX
         pieces = _Pieces(views[row.name], progress)
         write_atomically(folder / files[row.name], pieces)
         faults += pieces.faults(row)
     _require_clean(tuple(faults))
-    index = b"".join(dumps(_entry(row, files[row.alias or row.name])) + b"\n" for row in manifest.gate.rows)
-    write_atomically(folder / INDEX, index)
-    sums = {files[row.name]: row.sha256 for row in manifest.gate.primaries} | {INDEX: hashlib.sha256(index).hexdigest()}
-    write_atomically(folder / SUMS, "".join(f"{sums[f]}  {f}\n" for f in sorted(sums)).encode("ascii"))
+    write_atomically(folder / INDEX, index_bytes(manifest.gate))
+    write_atomically(folder / SUMS, sums_bytes(manifest.gate))
     return len(files)
-
-
-def _entry(row: Row, file: str) -> dict[str, object]:
-    return {
-        "name": row.name,
-        "file": file,
-        "alias": row.alias,
-        "dtype": row.dtype,
-        "shape": row.shape,
-        "stride": row.stride,
-        "nbytes": row.nbytes,
-        "sha256": row.sha256,
-        "fsverity64k": row.fsverity64k,
-    }
 
 
 class _Pieces:

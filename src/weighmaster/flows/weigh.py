@@ -18,13 +18,14 @@ from weighmaster.capture.torch_kind import kind_of
 from weighmaster.capture.torch_model import TorchModel
 from weighmaster.capture.torch_switches import torch_facts
 from weighmaster.core.environment import POLICY_ALL_EQUAL, Environment, policy_digest
-from weighmaster.core.source import Source
+from weighmaster.core.source import Evidence, Source
 from weighmaster.core.statement import EXCLUSION_REASONS, EnvironmentRef, Method, Statement, TableEntry
 from weighmaster.core.tensor import TensorView
 from weighmaster.engines.hashlib_engine import HashlibEngine
 from weighmaster.engines.port import DigestEngine, Progress
 from weighmaster.errors import EnvironmentFault, Fault, NotWeighed, StageFault, UsageError
 from weighmaster.flows.artefact import Manifest
+from weighmaster.flows.evidence import read_evidence
 from weighmaster.flows.selftest import require_self_test
 from weighmaster.flows.snapshots import Digested, Steady, digest_snapshot, take_steady, training_faults
 from weighmaster.probe.collect import collect
@@ -44,6 +45,7 @@ def weigh(  # noqa: PLR0913  # each keyword is a field of the statement or of th
     materialize: tuple[str, ...] = (),
     mapped: MappedPolicy = "private",
     source: Path | str | None = None,
+    evidence: tuple[tuple[Path | str, Path | str], ...] = (),
     loading_faults: tuple[Fault, ...] = (),
     validation: tuple[tuple[str, str], ...] = (),
     reaction: str = "halt",
@@ -64,6 +66,7 @@ def weigh(  # noqa: PLR0913  # each keyword is a field of the statement or of th
         materialize: names of tensors with gaps or overlaps that may be copied to be digested.
         mapped: what to do about storages that are still mapped to a file (`MappedPolicy`).
         source: model directory or file whose files become the sources.
+        evidence: pairs of a bundle that others made about the source files, and the public key that it must hold under.
         loading_faults: what the loader reported (missing, unexpected or mismatched keys).
         validation: pairs (name, SHA-256) of reports to refer to.
         reaction: of a running service on a fault: ``halt``, ``drain`` or ``fallback:<root>``.
@@ -80,6 +83,7 @@ def weigh(  # noqa: PLR0913  # each keyword is a field of the statement or of th
     live = TorchModel(model, extra=extra, materialize=materialize, excluded=exclude)
     probe = as_probe_set(example_inputs, live)
     sources = source_files(source) if source is not None else ()
+    verified = read_evidence(evidence, sources)
     mapped_method, faults = live.privatize(mapped)
     loaded = live.snapshot(structure=False)
     _require_clean((*loading_faults, *faults, *loaded.faults, *training_faults(loaded)))
@@ -93,7 +97,7 @@ def weigh(  # noqa: PLR0913  # each keyword is a field of the statement or of th
         live,
         probe,
         environment,
-        sources,
+        (sources, verified),
         (product, version, serial),
         engine,
         mapped_method,
@@ -152,7 +156,7 @@ def _manifest(  # noqa: PLR0913, PLR0917
     live: TorchModel,
     probe: ProbeSet,
     environment: Environment,
-    sources: tuple[Source, ...],
+    files: tuple[tuple[Source, ...], tuple[Evidence, ...]],
     identity: tuple[str, str, int],
     engine: DigestEngine,
     mapped_method: str,
@@ -184,7 +188,8 @@ def _manifest(  # noqa: PLR0913, PLR0917
             coverage=steady.traced.coverage,
             structure=steady.structure.digest,
             environment=_environment_ref(environment),
-            sources=sources,
+            sources=files[0],
+            evidence=files[1],
             validation=validation,
             reaction=reaction,
         )
@@ -220,6 +225,7 @@ def weigh_files(
     product: str,
     version: str,
     serial: int,
+    evidence: tuple[tuple[Path | str, Path | str], ...] = (),
     engine: DigestEngine | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -232,10 +238,12 @@ def weigh_files(
         UsageError: there is nothing of the kind, or a pickle that asks for more.
         MalformedArtefact: the checkpoint does not follow the format.
         SourceFault: a file changed while it was read.
+        NotWeighed: evidence does not hold, or is about other files.
     """
     require_self_test()
     engine = engine or HashlibEngine()
     digested, loader = _digest_files(Path(path), engine, progress)
+    sources = source_files(path)
     statement = Statement(
         product=product,
         version=version,
@@ -248,7 +256,8 @@ def weigh_files(
         coverage=None,
         structure=None,
         environment=None,
-        sources=source_files(path),
+        sources=sources,
+        evidence=read_evidence(evidence, sources),
     )
     return Manifest(
         statement=statement,

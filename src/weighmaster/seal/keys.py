@@ -17,6 +17,7 @@ from typing import Final, Literal, NoReturn, TypeAlias, TypeVar, cast, get_args
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from weighmaster.durable import read_whole, write_atomically
 from weighmaster.errors import KeyFault
@@ -103,6 +104,20 @@ class PublicKey:
             self._key.verify(signature, message)
         else:
             self._key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+
+    def verify_digest(self, signature: bytes, sha256: bytes) -> None:
+        """Return if `signature` is this key's signature over a message with this SHA-256; raise otherwise.
+
+        It proves something only where the digest is that of bytes which the caller has: to digests that nobody has a
+        message for, anyone can make ECDSA signatures.
+
+        Raises:
+            InvalidSignature: it is not, whatever the reason.
+            KeyFault: an Ed25519 key, which signs messages and not their digests (RFC 8032).
+        """
+        if isinstance(self._key, ed25519.Ed25519PublicKey):
+            raise KeyFault("expected an ECDSA P-256 key to verify by digest alone, found an Ed25519 key")
+        self._key.verify(signature, sha256, ec.ECDSA(Prehashed(hashes.SHA256())))
 
     def __eq__(self, other: object) -> bool:
         return self.pem == other.pem if isinstance(other, PublicKey) else NotImplemented

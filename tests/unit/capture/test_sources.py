@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from weighmaster.capture import sources
-from weighmaster.capture.sources import role_of, source_faults, source_files
+from weighmaster.capture.sources import is_source, role_of, source_faults, source_files
 from weighmaster.errors import MalformedArtefact, SourceFault, StorageError, UsageError
 
 ROLES = {
@@ -34,6 +34,18 @@ ROLES = {
 @pytest.mark.parametrize(("role", "name"), [(role, name) for role, names in ROLES.items() for name in names.split()])
 def test_role_of(role: str, name: str) -> None:
     assert role_of(name) == (role or None)
+
+
+@pytest.mark.parametrize("path", ["config.json", "a/b/model.safetensors", "a.b/tokenizer.json", "odd"])
+def test_a_path_that_would_be_listed(path: str) -> None:
+    assert is_source(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["README.md", "a/LICENSE", ".gitattributes", ".git/config.json", "a/.b/model.safetensors"]
+)
+def test_a_path_that_would_not_be_listed(path: str) -> None:
+    assert not is_source(path)
 
 
 def put(root: Path, path: str, data: bytes = b"x") -> Path:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -61,6 +62,33 @@ def test_source_is_listed(cli, here):
     run = cli("weigh", "tinynet:with_inputs", "-o", "m", *IDENTITY, "--source", "model", "--json")
     assert run.json["sources"] == 1
     assert [s.path for s in wm.read_unsigned("m").statement.sources] == ["config.json"]
+
+
+def test_evidence_is_verified_recorded_and_shown(cli, here):
+    made = Path(__file__).parents[1] / "seal/evidence"
+    evidence = ("--evidence", f"{made}/oms.json={made}/tools.pub")
+    run = cli("weigh", made / "model", "--files", "-o", "m", *IDENTITY, *evidence, "--json")
+    (found,) = run.json["evidence"]
+    assert (found["kind"], found["files"]) == ("oms-v1", 2)
+    line = f"evidence      oms-v1: bundle {found['sha256']}, 2 source files, signed by {found['key']}\n"
+    assert line in cli("weigh", made / "model", "--files", "-o", "n", *IDENTITY, *evidence).out
+    assert line in cli("show", "m").out
+    assert cli("show", "m", "--json").json["evidence"] == [found]
+
+
+def test_evidence_that_does_not_hold_leaves_nothing(cli, here):
+    made = Path(__file__).parents[1] / "seal/evidence"
+    evidence = ("--evidence", f"{made}/oms.json={made}/other.pub")
+    run = cli("weigh", made / "model", "--files", "-o", "m", *IDENTITY, *evidence)
+    assert (run.code, run.out, leftovers(here)) == (13, "", [])
+    assert "oms.json: the signature does not verify under the key given for it" in run.err
+
+
+@pytest.mark.parametrize("given", ["oms.json", "oms.json=", "=tools.pub"])
+def test_evidence_needs_a_bundle_and_a_key(cli, here, given):
+    run = cli("weigh", "tinynet:with_inputs", "-o", "m", *IDENTITY, "--evidence", given)
+    assert (run.code, leftovers(here)) == (2, [])
+    assert f"--evidence: expected BUNDLE=PUBKEY, found {given!r}" in run.err
 
 
 def test_exclusion_is_said_aloud(cli, here):

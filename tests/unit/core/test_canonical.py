@@ -148,3 +148,16 @@ def test_bounds_are_inclusive() -> None:
     assert loads(dumps(deepest), "f") == deepest
     with pytest.raises(ValueError, match="nesting deeper than 64"):
         dumps([deepest])
+
+
+def test_documents_of_others_may_hold_other_numbers() -> None:
+    data = b'{"a":0.5,"b":18446744073709551616,"c":7,"d":-0,"e":' + b"9" * 5000 + b"}"
+    assert loads(data, "f", foreign=True) == {"a": 0.5, "b": 2.0**64, "c": 7, "d": 0, "e": float("inf")}
+    with pytest.raises(MalformedArtefact, match=r"expected integers only"):
+        loads(data, "f")
+
+
+@pytest.mark.parametrize("data", [b'{"a":NaN}', b'{"a":1,"a":2}', b'{"a":1}x', b'"\\ud800"', b"[" * 70 + b"]" * 70])
+def test_documents_of_others_are_read_as_strictly_otherwise(data: bytes) -> None:
+    with pytest.raises(MalformedArtefact):
+        loads(data, "f", foreign=True)

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from weighmaster.core.source import ROLES, Source, source_faults
+from weighmaster.core.source import EVIDENCE_KINDS, ROLES, Evidence, Source, source_faults
 
 A, B = "a" * 64, "b" * 64
 
@@ -75,3 +77,24 @@ def test_refuses_paths_that_lead_elsewhere(path: str) -> None:
 def test_refuses_values_that_no_file_has(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         source("a", **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", EVIDENCE_KINDS)
+def test_evidence_says_what_held(kind: str) -> None:
+    made = Evidence(kind=kind, sha256=A, key=B, files=2)
+    assert made.to_json() == {"kind": kind, "sha256": A, "key": B, "files": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "hearsay"}, "kind: expected one of cosign-blob, in-toto, oms-v1, found 'hearsay'"),
+        ({"sha256": "A" * 64}, "sha256: expected 64 lowercase hexadecimal digits"),
+        ({"key": ""}, "key: expected 64 lowercase hexadecimal digits, found ''"),
+        ({"files": 0}, "files: expected a count from 1, found 0"),
+        ({"files": True}, "files: expected a count from 1, found True"),
+    ],
+)
+def test_what_is_no_evidence_cannot_be_made(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Evidence(**{"kind": "oms-v1", "sha256": A, "key": B, "files": 1, **change})

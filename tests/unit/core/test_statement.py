@@ -15,7 +15,7 @@ import rfc8785
 
 from weighmaster.core.canonical import dumps
 from weighmaster.core.manifest import Table
-from weighmaster.core.source import Source
+from weighmaster.core.source import Evidence, Source
 from weighmaster.core.statement import (
     Coverage,
     EnvironmentRef,
@@ -77,6 +77,7 @@ STATEMENT = Statement(
     sources=(Source(path="a/config.json", role="config", nbytes=2, sha256=hexa("config")),),
     validation=(("report.pdf", hexa("report")),),
     reaction="drain",
+    evidence=(Evidence(kind="oms-v1", sha256=hexa("bundle"), key=hexa("key"), files=1),),
 )
 FILES = Statement(
     product="thorax-triage",
@@ -130,6 +131,8 @@ def test_excluded_bytes_are_added_up() -> None:
         ({"tables": (entry("S1"),)}, r"the gate table S3\.kernel is not among the tables"),
         ({"tables": ()}, r"the gate table S3\.kernel is not among the tables"),
         ({"gate_view": "logical"}, r"the gate table S3\.logical is not among the tables"),
+        ({"evidence": STATEMENT.evidence * 2}, "evidence stands twice"),
+        ({"sources": ()}, "evidence speaks of more files than there are sources"),
         ({"reaction": "warn"}, r"reaction: expected halt, drain or fallback:<root>, found 'warn'"),
         ({"reaction": "halt\n"}, "reaction: expected halt"),
         ({"reaction": "fallback:"}, "reaction: expected halt"),
@@ -194,6 +197,7 @@ def refusal(data: bytes) -> MalformedArtefact:
 ALL = [*paths(DOCUMENT)]
 MEMBERS = [at for at in ALL if isinstance(at[-1], str)]
 EMPTY_ARRAYS = {
+    ("predicate", "evidence"),
     ("predicate", "sources"),
     ("predicate", "validation"),
     ("predicate", "coverage", "excluded"),

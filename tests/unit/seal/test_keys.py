@@ -289,3 +289,21 @@ def test_openssl_reads_our_keys_and_we_read_its(tmp_path: Path) -> None:
 def test_private_key_constructor_checks_the_kind() -> None:
     with pytest.raises(KeyFault, match="secp521r1"):
         PrivateKey(ec.generate_private_key(ec.SECP521R1()))
+
+
+def test_a_signature_verifies_from_the_digest_of_its_message() -> None:
+    key = generate("ecdsa-p256-sha256")
+    signature, digest = key.sign(b"message"), hashlib.sha256(b"message").digest()
+    key.public.verify_digest(signature, digest)
+    others = [hashlib.sha256(b"other").digest(), bytes(32)]
+    for wrong in others:
+        with pytest.raises(InvalidSignature):
+            key.public.verify_digest(signature, wrong)
+    with pytest.raises(InvalidSignature):
+        generate("ecdsa-p256-sha256").public.verify_digest(signature, digest)
+
+
+def test_an_edwards_key_signs_no_digests() -> None:
+    key = generate("ed25519")
+    with pytest.raises(KeyFault, match="expected an ECDSA P-256 key to verify by digest alone, found an Ed25519 key"):
+        key.public.verify_digest(key.sign(b"message"), hashlib.sha256(b"message").digest())

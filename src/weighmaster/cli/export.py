@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``weighmaster export``: write what is weighed in formats that tools of others check."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+import weighmaster as wm
+from weighmaster.cli.printing import count, pairs
+from weighmaster.cli.secrets_input import passphrase_from
+from weighmaster.cli.summary import identity, identity_pairs
+from weighmaster.cli.verb import Outcome, common
+
+DESCRIPTION: Final = """\
+Write what is weighed in formats that tools of others check. Nothing is exported that differs from the manifest; the
+manifest's own signatures are not checked."""
+
+EXAMPLES: Final = (
+    (
+        "weighmaster export oms manifest --dump dump --key ana.key -o model.sig",
+        "an OpenSSF Model Signing bundle over the files that weighmaster dump wrote",
+    ),
+    (
+        "model_signing verify key dump --signature model.sig --public_key ana.key.pub",
+        "the check by the OpenSSF tool, which knows nothing of Weighmaster",
+    ),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the formats, and their arguments."""
+    formats = parser.add_subparsers(dest="format", metavar="FORMAT", required=True)
+    text = "sign the files of a dump as OpenSSF Model Signing v1.0 does; data types and shapes are not in that format"
+    oms = formats.add_parser("oms", help=text, description=text, allow_abbrev=False)
+    oms.add_argument("manifest", metavar="DIR", type=Path, help="manifest directory")
+    oms.add_argument("--dump", metavar="DUMP", type=Path, required=True, help="directory that weighmaster dump wrote")
+    oms.add_argument("--key", metavar="FILE", type=Path, required=True, help="private ECDSA P-256 key, mode 0600")
+    oms.add_argument("--passphrase-file", metavar="FILE", type=Path, help="its first line is the passphrase")
+    oms.add_argument("-o", "--out", metavar="SIG", type=Path, required=True, help="file of the bundle; a new one")
+    common(oms)
+
+
+def run(args: argparse.Namespace) -> Outcome:
+    """Compare the dump with the manifest, and sign it."""
+    from weighmaster.flows.oms import export_oms  # noqa: PLC0415  # not for the help
+
+    manifest = wm.read_unsigned(args.manifest)
+    passphrase = passphrase_from(args.passphrase_file) if args.passphrase_file is not None else None
+    key = wm.load_private(args.key, passphrase)
+    done = export_oms(manifest, args.dump, key, args.out)
+    document = {
+        "result": "exported",
+        "format": "oms-v1",
+        **identity(manifest.statement),
+        "signaturesChecked": False,
+        "bundle": str(done.path),
+        "files": done.files,
+        "omsRoot": done.root,
+        "fingerprint": key.public.fingerprint,
+    }
+    rows = [
+        *identity_pairs(manifest.statement),
+        ("signatures", "not checked"),
+        ("written", f"{done.path}: {count(done.files, 'file')} of {args.dump}, each as the manifest says"),
+        ("key", key.public.fingerprint),
+        ("NOT bound", "data types, shapes and strides, except through the digest of index.jsonl"),
+        ("check", f"model_signing verify key {args.dump} --signature {done.path} --public_key FILE"),
+    ]
+    return Outcome(document=document, text=pairs(rows))
