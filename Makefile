@@ -9,7 +9,7 @@ BIN         := $(VENV)/bin
 PIP         := $(BIN)/python -m pip --disable-pip-version-check -q
 STAMP       := $(VENV)/.ready
 
-.PHONY: demo test lint types contracts vectors bench setup clean help
+.PHONY: demo test lint types contracts vectors bench verify-release sbom requirements setup clean help
 
 help:            ## Show the targets.
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -48,6 +48,15 @@ vectors: $(STAMP)  ## The test vectors of every format alone.
 bench: $(STAMP)  ## Measure; results go to benchmarks/results, the table to benchmarks/README.md.
 	$(PIP) install -c constraints.txt -e '.[bench]'
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/digest.py
+
+verify-release: $(STAMP)  ## Build wheel and sdist twice, in different conditions, and compare them bit for bit.
+	$(BIN)/python tools/release.py verify
+
+sbom: $(STAMP)   ## Write the SBOM of this version (CycloneDX 1.6) to dist/.
+	$(BIN)/python tools/sbom.py --out dist
+
+requirements: $(STAMP)  ## Write the requirements into the SOUP datasheet, and the matrix of requirements and tests.
+	$(BIN)/python tools/requirements.py
 
 clean:           ## Remove what the targets made.
 	rm -rf $(VENV) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis

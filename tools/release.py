@@ -9,7 +9,7 @@ What setuptools leaves open, and how it is fixed here: file times by ``SOURCE_DA
 file modes by the umask of the build and by modes set in the export, and the sdist by packing it once more with sorted
 members, one time, no owners. The version of setuptools is the one that the extra ``release`` pins.
 
-What is not fixed: the bytes that the compressor of another zlib or another Python writes. ``buildinfo.json`` names both.
+What is not fixed: the bytes that another zlib or Python compresses to. ``buildinfo.json`` names both versions.
 """
 
 from __future__ import annotations
@@ -148,6 +148,8 @@ def repack(data: bytes, epoch: int) -> bytes:
 def build(name: str, out: Path, repository: Path = ROOT) -> dict[str, str]:
     """Build a commit into the new folder `out`; return SHA-256 by file name."""
     commit, epoch = commit_of(name, repository)
+    if out.exists():
+        raise ReleaseError(f"{out}: exists already and is not overwritten")
     out.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
@@ -200,7 +202,7 @@ def _build_under(condition: Condition, commit: str, folder: Path, repository: Pa
     out = folder / condition.folder / "out"
     out.parent.mkdir()
     _run(
-        [sys.executable, __file__, "build", commit, "--out", str(out)],
+        [sys.executable, __file__, "--repository", str(repository), "build", commit, "--out", str(out)],
         cwd=repository,
         env={**os.environ, **condition.variables, "TMPDIR": str(out.parent)},
         umask=condition.umask,
@@ -243,9 +245,7 @@ def members(archive: Path) -> Iterator[tuple[str, tuple[object, ...]]]:
 # -- command line ---------------------------------------------------------------------------------------------------
 
 
-def _run(
-    command: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None, umask: int = -1
-) -> str:
+def _run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None, umask: int = -1) -> str:
     done = subprocess.run(command, cwd=cwd, env=env, umask=umask, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ReleaseError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
@@ -262,6 +262,7 @@ def _one(folder: Path, pattern: str) -> Path:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", 1)[0])
+    parser.add_argument("--repository", type=Path, default=ROOT, help="where the commit is; by default this one")
     verbs = parser.add_subparsers(dest="verb", required=True)
     making = verbs.add_parser("build", help="build wheel and sdist of a commit")
     making.add_argument("commit", nargs="?", default="HEAD")
@@ -271,7 +272,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     checking.add_argument("--against", type=Path, help="folder with a wheel and an sdist that were published")
     args = parser.parse_args(argv)
     try:
-        files = build(args.commit, args.out) if args.verb == "build" else verify(args.commit, args.against)
+        if args.verb == "build":
+            files = build(args.commit, args.out, args.repository)
+        else:
+            files = verify(args.commit, args.against, args.repository)
     except ReleaseError as error:
         print(f"release: {error}", file=sys.stderr)
         return 1
