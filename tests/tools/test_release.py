@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -160,13 +161,14 @@ def test_a_commit_of_this_project_is_built_the_same_twice(tmp_path):
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "x"]):
         subprocess.run([*git, *words], cwd=repository, check=True)
-    files = release.verify("HEAD", repository=repository)
-    assert sorted(name.rsplit("-", 1)[-1] for name in files) == ["0.1.0.tar.gz", "any.whl"]
     published = tmp_path / "published"
-    assert release.build("HEAD", published, repository) == files
+    files = release.build("HEAD", published, repository)
+    assert sorted(name.rsplit("-", 1)[-1] for name in files) == ["0.1.0.tar.gz", "any.whl"]
+    assert release.verify("HEAD", published, repository) == files
     with pytest.raises(release.ReleaseError, match="exists already"):
         release.build("HEAD", published, repository)
-    sdist = next(published.glob("*.tar.gz"))
+    shutil.copytree(published, tmp_path / "edited")
+    sdist = next((tmp_path / "edited").glob("*.tar.gz"))
     sdist.write_bytes(release.repack(sdist.read_bytes(), 1))
     with pytest.raises(release.ReleaseError, match="not the same twice"):
-        release.verify("HEAD", published, repository)
+        release.require_same(tmp_path / "edited", published)

@@ -20,7 +20,7 @@ NOT_SHOWN: Final = (
     "capture of live models, the structure, the trace and the guard: they need a runtime; admit a model of yours",
     "devices other than the CPU",
     "performance qualification: that the gate halts your service as your procedures ask for is yours to show",
-    "that this is the published code: files are compared with the RECORD beside them; compare the wheel's first",
+    "that this is the published code: files are compared with the RECORD beside them; compare the wheel beforehand",
 )
 """What no report shows, in words for print."""
 
