@@ -53,7 +53,7 @@ verify-release: $(STAMP)  ## Build wheel and sdist twice, in different condition
 	$(BIN)/python tools/release.py verify
 
 sbom: $(STAMP)   ## Write the SBOM of this version (CycloneDX 1.6) to dist/.
-	$(BIN)/python tools/sbom.py --out dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python tools/sbom.py --out dist
 
 requirements: $(STAMP)  ## Write the requirements into the SOUP datasheet, and the matrix of requirements and tests.
 	$(BIN)/python tools/requirements.py

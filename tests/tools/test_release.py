@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+import weighmaster as wm
+
 ROOT = Path(__file__).parents[2]
 EPOCH = 1_700_000_000
 
@@ -163,7 +165,7 @@ def test_a_commit_of_this_project_is_built_the_same_twice(tmp_path):
         subprocess.run([*git, *words], cwd=repository, check=True)
     published = tmp_path / "published"
     files = release.build("HEAD", published, repository)
-    assert sorted(name.rsplit("-", 1)[-1] for name in files) == ["0.1.0.tar.gz", "any.whl"]
+    assert sorted(name.rsplit("-", 1)[-1] for name in files) == [f"{wm.__version__}.tar.gz", "any.whl"]
     assert release.verify("HEAD", published, repository) == files
     with pytest.raises(release.ReleaseError, match="exists already"):
         release.build("HEAD", published, repository)

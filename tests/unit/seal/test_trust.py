@@ -115,6 +115,7 @@ REFUSED = [
 ]  # fmt: skip
 
 
+@pytest.mark.requirement("REQ-TRU-06")
 @pytest.mark.parametrize(("edit", "message"), REFUSED)
 def test_anything_else_than_the_specification_is_refused(
     edit: Callable[[dict[str, Any]], object], message: str, trust: Trust
@@ -122,6 +123,7 @@ def test_anything_else_than_the_specification_is_refused(
     assert message in _refused(trust, edit)
 
 
+@pytest.mark.requirement("REQ-TRU-07")
 def test_a_key_listed_twice_is_refused_even_for_two_persons(trust: Trust, alice: PrivateKey) -> None:
     def again(value: dict[str, Any]) -> None:
         value["keys"].append({**value["keys"][0], "person": "Carol"})
@@ -130,6 +132,7 @@ def test_a_key_listed_twice_is_refused_even_for_two_persons(trust: Trust, alice:
     assert expected in _refused(trust, again)
 
 
+@pytest.mark.requirement("REQ-TRU-07")
 @pytest.mark.parametrize("form", ["{}\n", "comment\n{}", "{0}{0}"])
 def test_pem_has_one_spelling(form: str, trust: Trust, alice: PrivateKey) -> None:
     message = _refused(trust, _key(publicKey=form.format(alice.public.pem.decode())))
@@ -143,6 +146,7 @@ def test_a_private_key_in_the_trust_file_is_called_that(trust: Trust, alice: Pri
     assert secret.splitlines()[1] not in message
 
 
+@pytest.mark.requirement("REQ-TRU-06")
 def test_every_truncation_is_refused(trust: Trust) -> None:
     data = trust_to_bytes(trust)
     for length in range(0, len(data), 7):
@@ -180,6 +184,7 @@ def test_with_key_adds_and_leaves_the_old_value_alone(trust: Trust) -> None:
         with_key(trust, person="Carol", key=new, roles=("boss",))
 
 
+@pytest.mark.requirement("REQ-TRU-08")
 def test_a_revoked_key_stays_and_cannot_be_added_again(trust: Trust, alice: PrivateKey) -> None:
     fingerprint = alice.public.fingerprint
     with pytest.raises(UsageError, match=f"key {fingerprint} is listed already, as a trusted key of Alice"):
@@ -207,6 +212,7 @@ def test_with_revoked_root(trust: Trust) -> None:
     assert _rule(with_revoked_root(once, product="p", root=R2)).revoked_roots == (R1, R2)
 
 
+@pytest.mark.requirement("REQ-TRU-08")
 def test_a_new_rule_forgets_no_revocation_and_opens_no_way_back(trust: Trust) -> None:
     revoked = with_revoked_root(trust, product="p", root=R1)
     newer = with_product(
