@@ -19,7 +19,7 @@ from weighmaster.core.source import source_faults
 from weighmaster.core.structure import Structure, StructureFact, structure_faults
 from weighmaster.durable import write_atomically
 from weighmaster.errors import Fault, NotAdmitted
-from weighmaster.flows.artefact import read_manifest
+from weighmaster.flows.artefact import SealedManifest, read_manifest
 from weighmaster.flows.exercise import OTHER, PRODUCT, SERIAL, Exercise, checkpoint_bytes, files_table, trust_for
 from weighmaster.flows.selftest import self_test
 from weighmaster.flows.trusted import Trusted, open_trusted
@@ -38,20 +38,25 @@ ACCEPTED: Final = "accepted"
 # -- seal, identity, manifest (steps 1 to 3) ------------------------------------------------------------------------
 
 
+def _opened(sealed: SealedManifest, trust: Trust, expect: str = PRODUCT) -> Trusted:
+    """Run steps 2 and 3: the one place where these checks meet the gate's own code."""
+    return open_trusted(sealed, trust, expect)
+
+
 def _open(exercise: Exercise, *, trust: Trust | None = None, expect: str = PRODUCT) -> Trusted:
-    return open_trusted(exercise.sealed, trust or exercise.trust, expect)
+    return _opened(exercise.sealed, trust or exercise.trust, expect)
 
 
 def _open_with(exercise: Exercise, name: str, data: bytes | None) -> Trusted:
     """Open the manifest with one file put in place of another; None takes it away."""
     files = {n: d for n, d in exercise.sealed.files.items() if n != name} | ({} if data is None else {name: data})
-    return open_trusted(replace(exercise.sealed, files=files), exercise.trust, PRODUCT)
+    return _opened(replace(exercise.sealed, files=files), exercise.trust)
 
 
 def _open_bundles(exercise: Exercise, *bundles: bytes) -> Trusted:
     """Open the manifest with these bundles alone."""
     named = tuple((f"signer-{n}.sigstore.json", data) for n, data in enumerate(bundles, start=1))
-    return open_trusted(replace(exercise.sealed, bundles=named), exercise.trust, PRODUCT)
+    return _opened(replace(exercise.sealed, bundles=named), exercise.trust)
 
 
 def _known_answers(exercise: Exercise) -> None:
@@ -134,7 +139,7 @@ def _signed_again(exercise: Exercise, before: bytes, after: bytes) -> None:
             ("signer-1.sigstore.json", make_bundle(payload, exercise.ana)),
         ),
     )
-    open_trusted(sealed, exercise.trust, PRODUCT)
+    _opened(sealed, exercise.trust)
 
 
 def _people(exercise: Exercise, *others: tuple[PrivateKey, str, str], ana: bool = True, approvers: int = 1) -> Trust:
