@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from weighmaster.capture.safetensors_files import open_checkpoint
 from weighmaster.capture.safetensors_write import safetensors_bytes
@@ -14,12 +14,26 @@ from weighmaster.capture.sources import source_files
 from weighmaster.core.manifest import Row, Table
 from weighmaster.core.statement import Method, Statement, TableEntry
 from weighmaster.engines.port import DigestEngine
+from weighmaster.errors import Fault, NotAdmitted
 from weighmaster.flows.approve import sign
 from weighmaster.flows.artefact import Manifest, SealedManifest, read_manifest
 from weighmaster.seal.keys import PrivateKey, generate
 from weighmaster.seal.trust import ProductRule, RoleThreshold, Trust, with_key, with_product
 
-__all__ = ["OTHER", "PRODUCT", "SERIAL", "Exercise", "checkpoint_bytes", "files_table", "make_exercise", "trust_for"]
+__all__ = [
+    "ACCEPTED",
+    "OTHER",
+    "PRODUCT",
+    "SERIAL",
+    "Act",
+    "Case",
+    "Exercise",
+    "checkpoint_bytes",
+    "files_table",
+    "make_exercise",
+    "raise_faults",
+    "trust_for",
+]
 
 PRODUCT: Final = "exercise"
 OTHER: Final = "another-exercise"
@@ -56,6 +70,21 @@ class Exercise:
     manifest: Manifest
     sealed: SealedManifest
     trust: Trust
+
+
+Act: TypeAlias = Callable[[Exercise], object]
+"""Returns where it is accepted, raises where it is refused."""
+
+Case: TypeAlias = tuple[str, str, Act]
+"""What is done, what must come of it (`ACCEPTED`, or kind and exit code of the refusal), and how it is done."""
+
+ACCEPTED: Final = "accepted"
+
+
+def raise_faults(*faults: Fault) -> None:
+    """Raise what was found, if anything was."""
+    if faults:
+        raise NotAdmitted("exercise", faults)
 
 
 def make_exercise(folder: Path, engine: DigestEngine) -> Exercise:

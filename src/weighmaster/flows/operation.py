@@ -10,10 +10,14 @@ from typing import Final
 from weighmaster.core.qualification import Check
 from weighmaster.engines.port import DigestEngine
 from weighmaster.errors import Faults, WeighmasterError
-from weighmaster.flows.exercise import Exercise, make_exercise
-from weighmaster.flows.operation_cases import ACCEPTED, CASES, Act
+from weighmaster.flows.exercise import ACCEPTED, Act, Case, Exercise, make_exercise
+from weighmaster.flows.operation_comparison import COMPARISON_CASES
+from weighmaster.flows.operation_seal import SEAL_CASES
 
 __all__ = ["OPERATION_NUMBERS", "operation_checks"]
+
+CASES: Final[tuple[Case, ...]] = (*SEAL_CASES, *COMPARISON_CASES)
+"""The place in the tuple is the number of the check."""
 
 COUNT: Final = 35
 OPERATION_NUMBERS: Final = tuple(f"OQ-{n:02}" for n in range(1, COUNT + 1))

@@ -9,7 +9,7 @@ import pytest
 
 from weighmaster.core.compare import Diff
 from weighmaster.engines.hashlib_engine import HashlibEngine
-from weighmaster.flows import operation, operation_cases
+from weighmaster.flows import operation, operation_comparison, operation_seal
 from weighmaster.flows.exercise import PRODUCT, make_exercise
 from weighmaster.flows.operation import COUNT, OPERATION_NUMBERS, operation_checks
 from weighmaster.flows.qualification import NUMBERS, installed, qualify
@@ -58,7 +58,8 @@ def test_all_pass_here(tmp_path):
     ],
 )
 def test_a_check_fails_where_what_it_checks_accepts_everything(tmp_path, monkeypatch, name, broken, found):
-    monkeypatch.setattr(operation_cases, name, broken)
+    module = operation_seal if hasattr(operation_seal, name) else operation_comparison
+    monkeypatch.setattr(module, name, broken)
     assert failed(tmp_path) == found
 
 
@@ -68,7 +69,7 @@ def test_a_check_fails_where_everything_is_refused(tmp_path, monkeypatch):
     def refuses(sealed, trust, expect):
         return open_trusted(sealed, trust, "no such product")
 
-    monkeypatch.setattr(operation_cases, "open_trusted", refuses)
+    monkeypatch.setattr(operation_seal, "open_trusted", refuses)
     assert set(numbers(5, 13, 14, 15, 16, 21)) <= set(failed(tmp_path))
 
 
@@ -76,7 +77,7 @@ def test_a_defect_is_no_refusal(tmp_path, monkeypatch):
     def breaks(sealed, trust, expect):
         raise KeyError("open")
 
-    monkeypatch.setattr(operation_cases, "open_trusted", breaks)
+    monkeypatch.setattr(operation_seal, "open_trusted", breaks)
     checks = {c.number: c for c in operation_checks(tmp_path, HashlibEngine())}
     assert (checks["OQ-06"].passed, checks["OQ-06"].found) == (False, "defect (KeyError): 'open'")
 

@@ -1,41 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The acts of the operational checks, in the order of their numbers: good ones, and bad ones with their refusal."""
+"""Operational checks of digests, keys, seal, identity and formats (steps 1 to 3): good acts, and bad ones refused."""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
-from weighmaster.capture.sources import source_files
-from weighmaster.core.compare import compare
 from weighmaster.core.digest import TensorDigest, digest_bytes
-from weighmaster.core.environment import Environment, Fact, environment_faults
 from weighmaster.core.selftest import digest_faults
-from weighmaster.core.source import source_faults
-from weighmaster.core.structure import Structure, StructureFact, structure_faults
 from weighmaster.durable import write_atomically
-from weighmaster.errors import Fault, NotAdmitted
 from weighmaster.flows.artefact import SealedManifest, read_manifest
-from weighmaster.flows.exercise import OTHER, PRODUCT, SERIAL, Exercise, checkpoint_bytes, files_table, trust_for
+from weighmaster.flows.exercise import ACCEPTED, OTHER, PRODUCT, SERIAL, Case, Exercise, raise_faults, trust_for
 from weighmaster.flows.selftest import self_test
 from weighmaster.flows.trusted import Trusted, open_trusted
 from weighmaster.seal.bundle import make_bundle
 from weighmaster.seal.keys import PrivateKey, load_private, write_private
 from weighmaster.seal.trust import Trust, parse_trust, trust_to_bytes
 
-__all__ = ["ACCEPTED", "CASES", "Act"]
-
-Act: TypeAlias = Callable[[Exercise], object]
-"""Returns where it is accepted, raises where it is refused."""
-
-ACCEPTED: Final = "accepted"
-
-
-# -- seal, identity, manifest (steps 1 to 3) ------------------------------------------------------------------------
+__all__ = ["SEAL_CASES"]
 
 
 def _opened(sealed: SealedManifest, trust: Trust, expect: str = PRODUCT) -> Trusted:
@@ -61,7 +45,7 @@ def _open_bundles(exercise: Exercise, *bundles: bytes) -> Trusted:
 
 def _known_answers(exercise: Exercise) -> None:
     _, faults = self_test(exercise.engine)
-    _raise(*faults)
+    raise_faults(*faults)
 
 
 def _broken_digest(_exercise: Exercise) -> None:
@@ -71,7 +55,7 @@ def _broken_digest(_exercise: Exercise) -> None:
         right = digest_bytes(data)
         return replace(right, sha256=_flip_hex(right.sha256))
 
-    _raise(*digest_faults(broken))
+    raise_faults(*digest_faults(broken))
 
 
 def _keys(exercise: Exercise) -> None:
@@ -176,58 +160,6 @@ def _unknown_file(exercise: Exercise) -> None:
     read_manifest(copy)
 
 
-# -- files, environment, structure (steps 4 to 9) -------------------------------------------------------------------
-
-
-def _variant(exercise: Exercise, name: str, data: bytes) -> Path:
-    """Write a copy of the model directory with another checkpoint."""
-    model = exercise.folder / name
-    model.mkdir()
-    (model / "config.json").write_bytes((exercise.model / "config.json").read_bytes())
-    (model / "model.safetensors").write_bytes(data)
-    return model
-
-
-def _tensors(exercise: Exercise, name: str, data: bytes) -> None:
-    """Compare the tensors of a checkpoint with the signed table: names as sets, then bytes."""
-    found, leaves = files_table(_variant(exercise, name, data), exercise.engine)
-    diff = compare(exercise.manifest.gate, found)
-    _raise(*diff.set_faults(), *diff.byte_faults(dict(exercise.manifest.leaves), leaves))
-
-
-def _one_bit(exercise: Exercise) -> None:
-    """The last bit of the last byte of a tensor of 80,128 bytes."""
-    data = (exercise.model / "model.safetensors").read_bytes()
-    start = data.index(bytes(range(256)))
-    weight = bytearray(data[start : start + 80_128])
-    weight[-1] ^= 1
-    _tensors(exercise, "one bit", checkpoint_bytes(weight=bytes(weight)))
-
-
-def _sources(exercise: Exercise, name: str, data: bytes) -> None:
-    _raise(*source_faults(exercise.manifest.statement.sources, source_files(_variant(exercise, name, data))))
-
-
-def _environment(threads: str | None) -> Callable[[Exercise], None]:
-    def act(_exercise: Exercise) -> None:
-        other = Fact.unreadable("torch.threads") if threads is None else Fact.of("torch.threads", threads)
-        validated = Environment.of([Fact.of("torch.threads", "2")])
-        _raise(*environment_faults(validated, Environment.of([other])))
-
-    return act
-
-
-def _structure(_exercise: Exercise) -> None:
-    fact = StructureFact(path="", kind="class", value="exercise.Net")
-    hook = StructureFact(path="#_forward_hooks[0]", kind="hook", value="exercise.hook")
-    _raise(*structure_faults(Structure(facts=(fact,)), Structure(facts=(fact, hook))))
-
-
-def _raise(*faults: Fault) -> None:
-    if faults:
-        raise NotAdmitted("exercise", faults)
-
-
 def _flip(data: bytes) -> bytes:
     return bytes([data[0] ^ 1]) + data[1:]
 
@@ -242,11 +174,7 @@ def _flip_hex(digest: str) -> str:
     return f"{int(digest[0], 16) ^ 1:x}{digest[1:]}"
 
 
-def _twice(exercise: Exercise) -> None:
-    exercise.manifest.write(exercise.directory)
-
-
-CASES: Final[tuple[tuple[str, str, Act], ...]] = (
+SEAL_CASES: Final[tuple[Case, ...]] = (
     ("known answers through the reference and the engine", ACCEPTED, _known_answers),
     ("a digest routine that flips one bit", "SelfTestFault, exit code 16", _broken_digest),
     ("a key is written, read back, and signs", ACCEPTED, _keys),
@@ -325,26 +253,5 @@ CASES: Final[tuple[tuple[str, str, Act], ...]] = (
         "MalformedArtefact, exit code 20",
         lambda e: _signed_again(e, b'"serial":7', b'"serial": 7'),
     ),
-    ("the same tensors", ACCEPTED, lambda e: _tensors(e, "same", checkpoint_bytes())),
-    ("one bit of one tensor flipped", "TensorFault, exit code 10", _one_bit),
-    (
-        "a tensor is missing",
-        "TensorSetFault, exit code 11",
-        lambda e: _tensors(e, "less", checkpoint_bytes(bias=False)),
-    ),
-    (
-        "a tensor under another name",
-        "TensorSetFault, exit code 11",
-        lambda e: _tensors(e, "renamed", checkpoint_bytes(name="tail.weight")),
-    ),
-    (
-        "a source file is not the signed one",
-        "SourceFault, exit code 17",
-        lambda e: _sources(e, "other file", checkpoint_bytes(name="tail.weight")),
-    ),
-    ("another value of an environment fact", "EnvironmentFault, exit code 12", _environment("1")),
-    ("an environment fact that cannot be read", "EnvironmentFault, exit code 12", _environment(None)),
-    ("a hook that the signed structure does not have", "StructureFault, exit code 17", _structure),
-    ("a manifest written over one that is there", "UsageError, exit code 2", _twice),
 )
-"""What is done, what must come of it, and how it is done; the place in the tuple is the number of the check."""
+"""What is done, what must come of it, and how it is done, in the order of the numbers."""
