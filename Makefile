@@ -9,7 +9,7 @@ BIN         := $(VENV)/bin
 PIP         := $(BIN)/python -m pip --disable-pip-version-check -q
 STAMP       := $(VENV)/.ready
 
-.PHONY: demo test lint types contracts vectors bench interop interop-full setup clean help
+.PHONY: demo test lint types contracts vectors bench interop interop-full verify-release sbom requirements setup clean help
 
 help:            ## Show the targets.
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -60,6 +60,15 @@ interop: $(STAMP)  ## Put every format to tools of others: each must refuse what
 interop-full:    ## The same with cosign, fetched from a newer Debian suite; results go to interop/results.
 	-interop/get_cosign.sh $(INTEROP)/cosign
 	$(MAKE) interop RECORD='--results interop/results'
+
+verify-release: $(STAMP)  ## Build wheel and sdist twice, in different conditions, and compare them bit for bit.
+	$(BIN)/python tools/release.py verify
+
+sbom: $(STAMP)   ## Write the SBOM of this version (CycloneDX 1.6) to dist/.
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python tools/sbom.py --out dist
+
+requirements: $(STAMP)  ## Write the requirements into the SOUP datasheet, and the matrix of requirements and tests.
+	$(BIN)/python tools/requirements.py
 
 clean:           ## Remove what the targets made.
 	rm -rf $(VENV) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis

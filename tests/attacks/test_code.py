@@ -18,12 +18,14 @@ def double(*arguments: Any) -> Any:
     return arguments[-1] * 2
 
 
+@pytest.mark.requirement("REQ-ADM-07")
 def test_17_a_forward_hook_before_admission(weighed: Any, target: Any, stopped: Any) -> None:
     model = target()
     model.second.register_forward_hook(double)
     assert "second#_forward_hooks[0]" in stopped(lambda: weighed.admit(model), 17)
 
 
+@pytest.mark.requirement("REQ-REV-05")
 def test_18_a_forward_hook_after_admission(guarded: Any, stopped: Any) -> None:
     model, admission = guarded
     model.second.register_forward_hook(double)
@@ -60,6 +62,7 @@ def test_22_another_forward_of_one_object(guarded: Any, stopped: Any) -> None:
     assert "second#forward" in stopped(lambda: admission.recheck(nbytes=1), 17)
 
 
+@pytest.mark.requirement("REQ-REV-06")
 def test_23_another_forward_of_the_class(guarded: Any, stopped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model, admission = guarded
     admission.recheck()
@@ -77,6 +80,7 @@ def test_24_two_methods_exchanged(guarded: Any, stopped: Any, monkeypatch: pytes
     assert name.endswith("Target")
 
 
+@pytest.mark.requirement("REQ-REV-06")
 @pytest.mark.parametrize("module", [torch.nn.functional, torch.nn.modules.linear.F])
 def test_25_a_function_that_layers_call(
     module: Any, guarded: Any, stopped: Any, monkeypatch: pytest.MonkeyPatch
@@ -100,6 +104,7 @@ def test_27_training_mode(guarded: Any, stopped: Any) -> None:
     assert stopped(lambda: admission.recheck(nbytes=1), 17) == ["second"]
 
 
+@pytest.mark.requirement("REQ-ADM-07")
 def test_28_weights_written_as_literals_in_code(tiny_head: Any, sealed: Any, stopped: Any) -> None:
     scope: dict[str, Any] = {"torch": torch, "base": tiny_head, "__name__": "served"}
     source = "class Literal(base):\n def forward(self, x):\n  return self.fc(x) + torch.tensor([{0}, 2.0, 3.0, 4.0])\n"
@@ -116,6 +121,7 @@ def test_28_weights_written_as_literals_in_code(tiny_head: Any, sealed: Any, sto
     assert "<code>served.Literal.forward" in found
 
 
+@pytest.mark.requirement("REQ-ADM-04")
 def test_29_another_number_of_threads(weighed: Any, target: Any, stopped: Any) -> None:
     threads = torch.get_num_threads()
     try:
@@ -125,6 +131,7 @@ def test_29_another_number_of_threads(weighed: Any, target: Any, stopped: Any) -
         torch.set_num_threads(threads)
 
 
+@pytest.mark.requirement("REQ-REV-04")
 def test_30_the_clock_set_back(weighed: Any, target: Any, fake_clock: Any, stopped: Any, monkeypatch: Any) -> None:
     model = target()
     admission = weighed.admit(model, lease=10.0, clock=fake_clock)
@@ -160,6 +167,7 @@ def test_33_a_builtin_put_in_place_of_another_after_admission_is_not_found(
     assert admission.recheck().cycle_complete
 
 
+@pytest.mark.requirement("REQ-ADM-07")
 def test_34_a_builtin_put_in_place_of_another_before_admission(
     weighed: Any, target: Any, stopped: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ def refused(model: torch.nn.Module, **keywords: Any) -> list[Any]:
     return list(caught.value.faults)
 
 
+@pytest.mark.requirement("REQ-REV-02", "REQ-REV-03")
 def test_01_swap_bytes_after_admission(guarded: Any, flip_bit: Any, stopped: Any) -> None:
     model, admission = guarded
     admission.recheck()
@@ -30,6 +31,7 @@ def test_01_swap_bytes_after_admission(guarded: Any, flip_bit: Any, stopped: Any
     assert stopped(lambda: model(X), 14) == ["admission"]
 
 
+@pytest.mark.requirement("REQ-REV-05")
 def test_02_rebind_a_parameter_after_admission(guarded: Any, stopped: Any) -> None:
     model, admission = guarded
     model.second.weight = torch.nn.Parameter(model.second.weight.detach().clone())
@@ -50,6 +52,7 @@ def test_04_untie_and_change_one_of_the_two(weighed: Any, target: Any, stopped: 
     assert stopped(lambda: weighed.admit(model), 11) == ["tied.weight"]
 
 
+@pytest.mark.requirement("REQ-MAN-05")
 def test_05_make_two_equal_tensors_one(sealed: Any, target: Any, stopped: Any) -> None:
     def equal() -> Any:
         model = target()
@@ -96,12 +99,14 @@ def test_08_the_same_bytes_under_another_type(weighed: Any, target: Any, stopped
     assert {"<probe>", "codes"} <= set(stopped(lambda: weighed.admit(model), 17))
 
 
+@pytest.mark.requirement("REQ-CAP-04")
 def test_09_meta_tensors(target: Any) -> None:
     model = target()
     model.second.weight = torch.nn.Parameter(model.second.weight.to("meta"))
     assert [f.subject for f in refused(model)] == ["second.weight"]
 
 
+@pytest.mark.requirement("REQ-CAP-04")
 def test_10_an_empty_weight_before_and_the_real_one_elsewhere(tiny_head: Any) -> None:
     class Moved(tiny_head):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -116,6 +121,7 @@ def test_10_an_empty_weight_before_and_the_real_one_elsewhere(tiny_head: Any) ->
     assert "zero elements" in found["fc.weight"]
 
 
+@pytest.mark.requirement("REQ-CAP-01")
 def test_11_genuine_weights_for_show_and_others_for_use(tiny_head: Any, sealed: Any, stopped: Any) -> None:
     class Shown(tiny_head):  # type: ignore[misc]
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -132,6 +138,7 @@ def test_11_genuine_weights_for_show_and_others_for_use(tiny_head: Any, sealed: 
     assert any(isinstance(f, CoverageFault) and "no walk names" in f.detail for f in caught.value.faults)
 
 
+@pytest.mark.requirement("REQ-CAP-01")
 def test_12_hidden_weights_inside_a_tensor_subclass() -> None:
     class Sly(torch.Tensor):
         """Shows one tensor and adds another one when it computes."""
@@ -166,6 +173,7 @@ def test_12_hidden_weights_inside_a_tensor_subclass() -> None:
     assert "aten.add.Tensor consumes a float32 tensor of shape [4, 4]" in fault.detail
 
 
+@pytest.mark.requirement("REQ-CAP-07")
 def test_13_an_edit_of_the_checkpoint_under_a_mapped_model(target: Any, sealed: Any, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -184,6 +192,7 @@ def test_13_an_edit_of_the_checkpoint_under_a_mapped_model(target: Any, sealed: 
     assert admission.recheck().cycle_complete
 
 
+@pytest.mark.requirement("REQ-CAP-01")
 def test_14_half_a_weight_digested_and_the_same_half_excluded(tiny_head: Any) -> None:
     whole = HIDDEN["whole"] = torch.arange(8.0)
 
@@ -199,6 +208,7 @@ def test_14_half_a_weight_digested_and_the_same_half_excluded(tiny_head: Any) ->
     assert "(32 bytes) that no walk names" in fault.detail
 
 
+@pytest.mark.requirement("REQ-REV-05")
 def test_15_weights_that_arrive_with_the_first_request(tiny_head: Any, sealed: Any, stopped: Any) -> None:
     class Late(tiny_head):  # type: ignore[misc]
         late: torch.Tensor | None = None

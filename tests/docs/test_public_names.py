@@ -38,6 +38,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
+@pytest.mark.requirement("REQ-REL-03")
 @pytest.mark.parametrize(
     "statement",
     [
@@ -53,6 +54,7 @@ def test_importing_loads_no_runtime(statement: str) -> None:
     assert loaded & {"torch", "numpy", "transformers", "safetensors"} == set()
 
 
+@pytest.mark.requirement("REQ-REL-03")
 def test_core_needs_the_standard_library_alone() -> None:
     loaded = loaded_by(
         "import pkgutil, importlib, weighmaster.core as c\n"

@@ -54,6 +54,7 @@ def weighmaster(folder: Path, *words: str, code: int = 0) -> subprocess.Complete
     return done
 
 
+@pytest.mark.requirement("REQ-CLI-01", "REQ-CLI-07")
 @pytest.mark.slow
 def test_from_keys_to_a_checked_dump(folder):
     identity = ("--product", "classifier", "--version", "1.0", "--serial", "1")
@@ -134,6 +135,7 @@ def test_another_number_of_threads_is_another_environment(folder):
     assert done.stdout == ""
 
 
+@pytest.mark.requirement("REQ-DUR-01")
 @pytest.mark.slow
 def test_interrupt_from_the_keyboard_leaves_nothing(folder):
     words = ("weigh", "journeynet:endless", "-o", "m", "--product", "p", "--version", "1", "--serial", "1")

@@ -108,6 +108,7 @@ def serve(made: dict[str, Any]) -> Any:
     return json.loads(run(SERVE, *(made[k] for k in ("source", "manifest", "trust", "pin", "mark")), seed="22"))
 
 
+@pytest.mark.requirement("REQ-ADM-16", "REQ-REV-03")
 def test_a_signed_model_is_served_until_a_fault_is_found(made: dict[str, Any]) -> None:
     report = serve(made)
     assert report == {

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -115,6 +116,7 @@ def test_tables_are_read_as_written(table: Table) -> None:
     assert parse(table.data) == table
 
 
+@pytest.mark.requirement("REQ-MAN-02")
 @given(tables(min_size=1), st.integers(0), st.integers(0, 7))
 def test_no_flipped_bit_of_a_table_keeps_its_root(table: Table, at: int, bit: int) -> None:
     data = flipped(table.data, at, bit)
@@ -123,6 +125,7 @@ def test_no_flipped_bit_of_a_table_keeps_its_root(table: Table, at: int, bit: in
     assert hashlib.sha256(data).hexdigest() != table.sha256
 
 
+@pytest.mark.requirement("REQ-MAN-06")
 @given(tables(min_size=1), st.data())
 def test_every_row_has_a_proof_and_no_other_has_it(table: Table, data: st.DataObject) -> None:
     leaves = [leaf_hash(line) for line in table.lines()]

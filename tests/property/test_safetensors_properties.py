@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from unicodedata import is_normalized
 
+import pytest
 import safetensors
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -83,6 +84,7 @@ def test_a_flipped_byte_of_the_header_is_refused_or_harmless(at: int, mask: int)
     require_consistent(bytes(data))
 
 
+@pytest.mark.requirement("REQ-FIL-01")
 @given(st.lists(st.tuples(st.integers(0, len(SMALL) - 1), st.binary(max_size=3), st.integers(0, 3)), max_size=4))
 @settings(max_examples=300, deadline=None)
 def test_any_edit_is_refused_or_harmless(edits: list[tuple[int, bytes, int]]) -> None:
@@ -92,6 +94,7 @@ def test_any_edit_is_refused_or_harmless(edits: list[tuple[int, bytes, int]]) ->
     require_consistent(bytes(data))
 
 
+@pytest.mark.requirement("REQ-FIL-01")
 @given(st.integers(0, len(SMALL) - 1))
 @settings(deadline=None)
 def test_every_truncation_is_refused(length: int) -> None:

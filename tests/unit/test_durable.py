@@ -82,6 +82,7 @@ class TestWriting:
         write_atomically(tmp_path / "key", pieces(), mode=0o600)
         assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
 
+    @pytest.mark.requirement("REQ-DUR-01")
     @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError("model")])
     def test_an_exception_in_the_pieces_leaves_nothing(self, error: BaseException, tmp_path: Path) -> None:
         (tmp_path / "f").write_bytes(b"old")
@@ -96,6 +97,7 @@ class TestWriting:
         assert (tmp_path / "f").read_bytes() == b"old"
         assert names(tmp_path) == ["f"]
 
+    @pytest.mark.requirement("REQ-DUR-02")
     def test_data_are_on_the_medium_before_the_name_is_there(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -131,6 +133,7 @@ except StorageError as error:
 """
 
 
+@pytest.mark.requirement("REQ-DUR-01")
 @pytest.mark.parametrize("kind", ["pieces", "whole"])
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(kind: str, tmp_path: Path) -> None:
     """A limit on the size of files stands for the full disk: the kernel refuses in the middle of the write."""
@@ -148,6 +151,7 @@ class TestReading:
         assert read_whole(tmp_path / "f") == b"abc"
         assert read_whole(tmp_path / "f", limit=3) == b"abc"
 
+    @pytest.mark.requirement("REQ-DUR-03")
     def test_larger_than_allowed(self, tmp_path: Path) -> None:
         (tmp_path / "f").write_bytes(b"abcd")
         with pytest.raises(MalformedArtefact) as caught:
@@ -167,11 +171,13 @@ class TestReading:
         with pytest.raises(UsageError, match=f": {message}$"):
             read_whole(tmp_path / name)
 
+    @pytest.mark.requirement("REQ-DUR-03")
     def test_a_pipe_is_refused_and_not_waited_for(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe")
         with pytest.raises(UsageError, match=r"/pipe: is no regular file$"):
             read_whole(tmp_path / "pipe")
 
+    @pytest.mark.requirement("REQ-DUR-03")
     def test_a_device_is_refused(self) -> None:
         with pytest.raises(UsageError, match=r"^/dev/zero: is no regular file$"):
             read_whole(Path("/dev/zero"))

@@ -95,6 +95,7 @@ class TestGroups:
         EnvironmentFault("env.X", "differs"),
     )
 
+    @pytest.mark.requirement("REQ-CLI-01")
     def test_the_lowest_step_decides(self) -> None:
         group = NotAdmitted("not admitted", self.FOUND)
         assert (group.step, group.exit_code) == (4, 12)

@@ -53,6 +53,7 @@ def test_good_manifests_are_bound(case: str) -> None:
     assert (manifest.root, len(manifest.gate.rows)) == (expect["root"], expect["count"])
 
 
+@pytest.mark.requirement("REQ-MAN-01", "REQ-MAN-04")
 @pytest.mark.parametrize("case", NEGATIVE)
 def test_bad_manifests_are_refused(case: str) -> None:
     expect = expectation(case)
@@ -81,6 +82,7 @@ def merkle_root(level: list[bytes]) -> bytes:
     return hashlib.sha256(b"\1" + merkle_root(level[:split]) + merkle_root(level[split:])).digest()
 
 
+@pytest.mark.requirement("REQ-MAN-02")
 @pytest.mark.parametrize("case", POSITIVE)
 def test_a_second_reader_finds_the_same_root(case: str) -> None:
     apart = ROOT / case / "payload.json"
@@ -97,6 +99,7 @@ def test_a_second_reader_finds_the_same_root(case: str) -> None:
     assert sum(row["nbytes"] for row in primaries) == int(gate["bytes"])
 
 
+@pytest.mark.requirement("REQ-MAN-03")
 @pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "live" / "manifest").iterdir()))
 def test_any_changed_file_is_noticed(name: str) -> None:
     """Each file of a good manifest, with each of some bytes flipped: never bound."""

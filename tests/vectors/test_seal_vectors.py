@@ -56,6 +56,7 @@ def test_good_seals_hold(case: str) -> None:
     assert signers == _json(case, "expect.json")["signers"]
 
 
+@pytest.mark.requirement("REQ-SEA-05", "REQ-TRU-06")
 @pytest.mark.parametrize("case", NEGATIVE)
 def test_bad_seals_do_not(case: str) -> None:
     expect = _json(case, "expect.json")
@@ -110,6 +111,7 @@ def _openssl(case: str, tmp_path: Path, *, spoil: bool) -> subprocess.CompletedP
     return subprocess.run(["openssl", *command], cwd=tmp_path, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.requirement("REQ-SEA-11")
 @pytest.mark.parametrize("case", ["p256", "ed25519"])
 def test_openssl_verifies_our_signature(case: str, tmp_path: Path) -> None:
     done = _openssl(case, tmp_path, spoil=False)
@@ -117,6 +119,7 @@ def test_openssl_verifies_our_signature(case: str, tmp_path: Path) -> None:
     assert "Verified" in done.stdout
 
 
+@pytest.mark.requirement("REQ-SEA-11")
 @pytest.mark.parametrize("case", ["p256", "ed25519"])
 def test_openssl_refuses_one_flipped_bit(case: str, tmp_path: Path) -> None:
     done = _openssl(case, tmp_path, spoil=True)

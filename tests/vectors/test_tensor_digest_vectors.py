@@ -95,6 +95,7 @@ def test_reference_gives_the_digests(case: str) -> None:
     assert claim["leaves"] in (None, digest.leaves.hex())
 
 
+@pytest.mark.requirement("REQ-DIG-03")
 @pytest.mark.parametrize("case", NEGATIVE)
 def test_bad_claims_do_not(case: str) -> None:
     expect = load(case, "expect.json")
@@ -103,6 +104,7 @@ def test_bad_claims_do_not(case: str) -> None:
     assert [text for text in expect["contains"] if text not in str(error)] == []
 
 
+@pytest.mark.requirement("REQ-DIG-01")
 @pytest.mark.skipif(shutil.which("fsverity") is None, reason="the fsverity command is not installed; CI installs it")
 @pytest.mark.parametrize("case", POSITIVE)
 def test_fsverity_and_sha256sum_give_the_same(case: str, tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def test_both_sides_of_a_tie_are_missing(tmp_path: Path) -> None:
     assert found(path) == [("lm_head.weight", MISSING), ("model.embed_tokens.weight", MISSING)]
 
 
+@pytest.mark.requirement("REQ-FIL-05")
 def test_a_missing_key(tmp_path: Path) -> None:
     _, _, faults = load_directory(edit_tensors(llama(tmp_path), lambda t: t.pop(QUERY)))
     assert str(faults[0]) == (
@@ -103,6 +104,7 @@ def test_a_missing_key(tmp_path: Path) -> None:
     assert len(faults) == 1
 
 
+@pytest.mark.requirement("REQ-FIL-05")
 def test_an_unexpected_key(tmp_path: Path) -> None:
     path = edit_tensors(llama(tmp_path), lambda t: t.update({"adapter.weight": torch.zeros(3)}))
     assert found(path) == [("adapter.weight", UNEXPECTED)]
@@ -114,6 +116,7 @@ def test_a_misspelt_key_is_missing_and_unexpected(tmp_path: Path) -> None:
     assert found(path) == [(QUERY, MISSING), (misspelt, UNEXPECTED)]
 
 
+@pytest.mark.requirement("REQ-FIL-05")
 def test_a_mismatched_shape_names_both(tmp_path: Path) -> None:
     path = edit_tensors(llama(tmp_path), lambda t: t.update({QUERY: torch.zeros(32, 16)}))
     _, _, faults = load_directory(path)
@@ -164,6 +167,7 @@ def test_without_architectures_the_base_model_is_loaded(tmp_path: Path) -> None:
     assert faults == ()
 
 
+@pytest.mark.requirement("REQ-FIL-03")
 def test_remote_code_is_off(tmp_path: Path) -> None:
     marker = tmp_path / "executed"
     path = llama(tmp_path / "m")
@@ -177,6 +181,7 @@ def test_remote_code_is_off(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+@pytest.mark.requirement("REQ-FIL-03")
 def test_remote_code_is_off_without_architectures(tmp_path: Path) -> None:
     marker = tmp_path / "executed"
     path = llama(tmp_path / "m")
@@ -248,6 +253,7 @@ class _Attack:
         return os.system, (f"touch {self.marker}",)
 
 
+@pytest.mark.requirement("REQ-FIL-02")
 def test_a_malicious_pickle_is_not_executed(tmp_path: Path) -> None:
     marker = tmp_path / "executed"
     path = llama(tmp_path / "m")

@@ -259,6 +259,7 @@ BAD_HEADERS = {
 }
 
 
+@pytest.mark.requirement("REQ-FIL-01")
 @pytest.mark.parametrize("case", BAD_HEADERS)
 def test_refuses_header(tmp_path: Path, case: str) -> None:
     header, field, expected, found = BAD_HEADERS[case]
@@ -269,6 +270,7 @@ def test_refuses_header(tmp_path: Path, case: str) -> None:
     assert found in error.found
 
 
+@pytest.mark.requirement("REQ-FIL-01")
 @pytest.mark.parametrize(
     ("data", "field", "expected", "found"),
     [
@@ -305,6 +307,7 @@ def test_a_declared_length_is_not_allocated(tmp_path: Path, monkeypatch: pytest.
 # ---------------------------------------------------------------- files that change
 
 
+@pytest.mark.requirement("REQ-FIL-06")
 def test_notices_a_write_while_it_was_read(tmp_path: Path) -> None:
     path = put(tmp_path, {"w": F32}, bytes(8))
     with open_file(path) as file:
@@ -519,6 +522,7 @@ def test_refuses_index(tmp_path: Path, text: bytes, field: str, found: str) -> N
 # ---------------------------------------------------------------- links and other kinds of file
 
 
+@pytest.mark.requirement("REQ-FIL-04")
 def test_a_link_that_leads_outside_is_refused(tmp_path: Path) -> None:
     inside, outside = tmp_path / "model", tmp_path / "secret"
     inside.mkdir()

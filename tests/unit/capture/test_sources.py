@@ -101,6 +101,7 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.requirement("REQ-ADM-05")
 @pytest.mark.parametrize(
     ("attack", "subject", "words"),
     [
@@ -136,6 +137,7 @@ def test_nothing_is_cached(tmp_path: Path) -> None:
     assert first.sha256 != second.sha256
 
 
+@pytest.mark.requirement("REQ-FIL-06")
 def test_a_file_that_changes_while_it_is_read_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = put(tmp_path, "config.json", b"aa")
     real = os.readv
@@ -193,6 +195,7 @@ def test_too_deep_is_refused_and_not_skipped(tmp_path: Path) -> None:
     assert (error.expected, error.found) == ("at most 3 folders deep", "a deeper folder")
 
 
+@pytest.mark.requirement("REQ-FIL-04")
 def test_a_link_outside_is_refused(tmp_path: Path) -> None:
     put(tmp_path, "model/config.json")
     target = put(tmp_path, "secret.json")

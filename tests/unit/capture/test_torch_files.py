@@ -124,6 +124,7 @@ def test_a_safetensors_file_of_another_name_is_still_weighed_at_rest(tmp_path: P
 # -- pickles that ask for more -------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-FIL-02")
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_malicious_pickle_is_named_and_not_executed(zipped: bool, tmp_path: Path) -> None:
     marker = tmp_path / "executed"
@@ -137,6 +138,7 @@ def test_a_malicious_pickle_is_named_and_not_executed(zipped: bool, tmp_path: Pa
     assert not marker.exists()
 
 
+@pytest.mark.requirement("REQ-FIL-02")
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
 def test_a_bare_malicious_pickle_is_not_executed(protocol: int, tmp_path: Path) -> None:
     marker = tmp_path / "executed"
@@ -153,6 +155,7 @@ def test_a_whole_pickled_module_is_named(tmp_path: Path) -> None:
         open_pickled(saved(nn.Linear(2, 2), tmp_path / "m.pt"))
 
 
+@pytest.mark.requirement("REQ-FIL-02", "REQ-ADM-17")
 def test_the_environment_does_not_switch_it_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     marker = tmp_path / "executed"
@@ -373,6 +376,7 @@ def test_example_inputs_of_a_program_are_not_executed(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+@pytest.mark.requirement("REQ-FIL-02")
 @pytest.mark.parametrize(
     ("old", "new"),
     [(b'"use_pickle": false', b'"use_pickle": true'), (b'"path_name": "weight_0"', b'"path_name": "opaque_obj_0"')],

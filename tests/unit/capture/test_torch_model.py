@@ -57,6 +57,7 @@ def test_excluded_tensors_stand_apart(head: Any) -> None:
     assert "cache" not in {v.name for v in found.views}
 
 
+@pytest.mark.requirement("REQ-CAP-04")
 def test_a_parameter_of_zero_elements_is_a_fault(head: Any) -> None:
     model = head()
     model.fc.weight = torch.nn.Parameter(torch.empty(0, 4))
@@ -89,6 +90,7 @@ def test_an_edit_of_the_file_reaches_a_mapped_model(mapped: tuple[torch.nn.Modul
     assert not torch.equal(model.up.weight, before), "if this fails, the loader copies and these tests test nothing"
 
 
+@pytest.mark.requirement("REQ-CAP-07")
 def test_private_keeps_addresses_and_bytes_and_cuts_the_file_off(
     mapped: tuple[torch.nn.Module, Path], digest_of: Callable[[torch.Tensor], str]
 ) -> None:

@@ -77,6 +77,7 @@ def test_conjugate_and_negative_views_are_resolved() -> None:
     assert whole(tensor_view("t", "buffer", tensor.imag)) == torch.tensor([-2.0]).numpy().tobytes()
 
 
+@pytest.mark.requirement("REQ-CAP-04")
 @pytest.mark.parametrize(
     ("tensor", "reason"),
     [

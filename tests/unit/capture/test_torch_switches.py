@@ -109,6 +109,7 @@ def test_instruction_set_that_torch_is_told_to_use(plain):
     assert found["torch.cpu.capability"][1] == "'DEFAULT'"
 
 
+@pytest.mark.requirement("REQ-ENV-03")
 def test_same_class_in_two_processes_with_another_seed_and_folder(tmp_path):
     first = child(read=EVERYTHING, PYTHONHASHSEED="1")
     second = child(read=EVERYTHING, PYTHONHASHSEED="2", cwd=str(tmp_path))

@@ -58,6 +58,7 @@ class Independent(TorchDispatchMode):
         return total
 
 
+@pytest.mark.requirement("REQ-CAP-08")
 def test_consumed_is_what_an_independent_tracer_sees(any_model: torch.nn.Module) -> None:
     live = TorchModel(any_model)
     probe = auto_probe(any_model)
@@ -71,6 +72,7 @@ def test_consumed_is_what_an_independent_tracer_sees(any_model: torch.nn.Module)
     assert manifest.statement.method.trace == "same path"
 
 
+@pytest.mark.requirement("REQ-CAP-02")
 @pytest.mark.parametrize("kind", ["nf4", "nf4-double", "fp4", "int8"])
 def test_parameters_and_buffers_alone_miss_what_a_quantized_model_consumes(
     kind: str, quantized: Callable[[str], torch.nn.Module]
@@ -116,6 +118,7 @@ def adding(base: type[torch.nn.Module], term: Callable[[], torch.Tensor]) -> tor
 TERMS: dict[Any, Callable[[], torch.Tensor]] = {}
 
 
+@pytest.mark.requirement("REQ-CAP-01")
 def test_a_hidden_global_is_a_fault_until_it_is_named(tiny_head: Any) -> None:
     model = adding(tiny_head, lambda: HIDDEN)
     model.inner = torch.nn.Sequential(adding(tiny_head, lambda: HIDDEN))
@@ -138,6 +141,7 @@ def test_the_fault_names_the_module_that_consumed(tiny_head: Any) -> None:
     assert fault.subject == "0.0"
 
 
+@pytest.mark.requirement("REQ-CAP-01")
 @pytest.mark.parametrize(
     "term",
     [
@@ -188,6 +192,7 @@ def test_a_literal_that_differs_between_passes_is_a_fault(tiny_head: Any) -> Non
     assert fault.expected == "1 literals as in the first run"
 
 
+@pytest.mark.requirement("REQ-CAP-03")
 def test_a_program_that_differs_between_passes_is_a_fault(tiny_head: Any) -> None:
     (fault,) = refused(adding(tiny_head, lambda: torch.ones(4) * next(COUNT)))
     assert "two probe runs execute different operators" in fault.detail
@@ -200,6 +205,7 @@ def test_a_consumed_weight_of_zero_elements_is_a_fault(tiny_head: Any) -> None:
     assert "zero elements, shape [0, 4]" in fault.detail
 
 
+@pytest.mark.requirement("REQ-CAP-04")
 def test_a_meta_parameter_is_a_fault(head: Any) -> None:
     model = head()
     model.fc.weight = torch.nn.Parameter(torch.ones(4, 4, device="meta"))
@@ -247,6 +253,7 @@ def test_state_that_a_pass_makes_and_the_next_returns_is_consumed(tiny_head: Any
     assert any(c.operator == "wmtest.pooled.default" for c in second.consumed.values())
 
 
+@pytest.mark.requirement("REQ-CAP-05")
 def test_training_mode_is_refused_before_anything_runs(head: Any) -> None:
     model = head()
     model.fc.train()

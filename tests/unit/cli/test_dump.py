@@ -21,6 +21,7 @@ def leftovers(folder):
     return [p.name for p in folder.iterdir() if p.name == "d" or p.name.startswith(".d")]
 
 
+@pytest.mark.requirement("REQ-CLI-07")
 def test_each_primary_row_is_a_file_of_its_bytes(cli, here):
     run = cli(*DUMP)
     assert run.code == 0

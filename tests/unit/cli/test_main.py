@@ -59,6 +59,7 @@ def test_examples_are_command_lines_that_the_parser_takes(verb):
             build_parser(verb, module).parse_args(words[2:])
 
 
+@pytest.mark.requirement("REQ-CLI-09")
 def test_help_imports_neither_runtimes_nor_cryptography_nor_other_verbs():
     code = (
         "import sys; from weighmaster.cli.main import main; code = main(['--help']); import json; "
@@ -72,6 +73,7 @@ def test_help_imports_neither_runtimes_nor_cryptography_nor_other_verbs():
     assert not {module for module, _ in VERBS.values()} & modules
 
 
+@pytest.mark.requirement("REQ-CLI-09")
 def test_help_of_all_verbs_and_the_seal_import_no_runtime():
     code = (
         "import sys; from weighmaster.cli.reference import markdown; markdown(); "
@@ -103,6 +105,7 @@ def test_options_are_not_abbreviated(cli):
     assert run.code == 2
 
 
+@pytest.mark.requirement("REQ-CLI-02")
 def test_usage_error_as_json(cli):
     run = cli("verify", "--json")
     assert (run.code, run.json["result"], run.json["exitCode"], run.json["kind"]) == (2, "error", 2, "UsageError")
@@ -132,6 +135,7 @@ def raising(error: BaseException):
     return action
 
 
+@pytest.mark.requirement("REQ-CLI-04")
 def test_unexpected_exception_is_70_and_asks_for_a_report(cli, monkeypatch):
     stub(monkeypatch, raising(ZeroDivisionError("division by zero")))
     run = cli("stub")
@@ -146,6 +150,7 @@ def test_unexpected_exception_is_70_and_asks_for_a_report(cli, monkeypatch):
     assert (as_json.code, as_json.json["exitCode"], as_json.json["kind"]) == (70, 70, "ZeroDivisionError")
 
 
+@pytest.mark.requirement("REQ-CLI-04")
 @pytest.mark.parametrize("status", [0, None, 3])
 def test_code_that_ends_the_process_is_never_success(cli, monkeypatch, status):
     stub(monkeypatch, raising(SystemExit(status)))
@@ -154,6 +159,7 @@ def test_code_that_ends_the_process_is_never_success(cli, monkeypatch, status):
     assert f"code of the model ended the process (exit {status})" in run.err
 
 
+@pytest.mark.requirement("REQ-CLI-04")
 def test_interrupt_is_130(cli, monkeypatch):
     stub(monkeypatch, raising(KeyboardInterrupt()))
     run = cli("stub", "--json")
@@ -170,6 +176,7 @@ def test_missing_package_is_2_and_says_what_to_install(cli, monkeypatch, package
     assert f"remedy: pip install '{extra}'" in run.err
 
 
+@pytest.mark.requirement("REQ-CLI-01")
 def test_outcome_decides_the_exit_code(cli, monkeypatch):
     stub(monkeypatch, lambda args: Outcome(document={"a": 1}, text="text", exit_code=11))
     assert cli("stub") == cli("stub")
@@ -180,6 +187,7 @@ def test_outcome_decides_the_exit_code(cli, monkeypatch):
 # -- streams ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-CLI-06")
 def test_what_a_model_prints_goes_to_standard_error(cli, here):
     run = cli("weigh", "tinynet:noisy", "-o", "m", *WEIGH, "--example", "tinynet:inputs", "--json")
     assert run.code == 0

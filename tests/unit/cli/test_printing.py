@@ -11,6 +11,7 @@ from weighmaster.cli import printing
 from weighmaster.cli.printing import columns, count, pairs, print_result, printable, share
 
 
+@pytest.mark.requirement("REQ-CLI-05")
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -26,11 +27,13 @@ def test_what_is_not_printable_is_escaped(text, shown):
     assert printable(text) == shown
 
 
+@pytest.mark.requirement("REQ-CLI-05")
 def test_a_name_cannot_draw_on_the_terminal(capsys):
     print_result("name  \x1b[31mred\nnext")
     assert capsys.readouterr().out == "name  \\x1b[31mred\nnext\n"
 
 
+@pytest.mark.requirement("REQ-CLI-02")
 def test_documents_are_canonical_and_hold_text_only(capsys):
     print_result({"b": ("x\udcff", {"z": None, "a": [1]}), "a": True})
     assert capsys.readouterr().out == '{"a":true,"b":["x\\\\udcff",{"a":[1],"z":null}]}\n'

@@ -69,6 +69,7 @@ def test_what_is_not_given_stays_as_it_was(cli, here):
     )  # fmt: skip
 
 
+@pytest.mark.requirement("REQ-TRU-08")
 def test_serial_never_goes_down(cli, here):
     cli(*INIT)
     cli("trust", "add-product", "t.json", "--product", "p", "--minimum-serial", 5)

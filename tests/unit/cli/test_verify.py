@@ -35,6 +35,7 @@ def resigned(folder: Path, **changes: object) -> None:
 # -- what holds -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-CLI-08")
 def test_seal_alone_says_that_nothing_was_compared(cli, here):
     run = cli(*VERIFY)
     assert (run.code, run.err) == (0, "")
@@ -45,6 +46,7 @@ def test_seal_alone_says_that_nothing_was_compared(cli, here):
     assert "only the gate inside the serving process admits" in run.out
 
 
+@pytest.mark.requirement("REQ-CLI-08")
 def test_load_in_this_process(cli, here):
     run = cli(*VERIFY, "--model", "tinynet:load")
     assert run.code == 0
@@ -55,6 +57,7 @@ def test_load_in_this_process(cli, here):
     assert any("only the gate inside the serving process admits" in text for text in document["notCovered"])
 
 
+@pytest.mark.requirement("REQ-CLI-03")
 def test_it_never_says_admitted(cli, here):
     for words in ((), ("--model", "tinynet:load"), ("--model", "tinynet:flipped")):
         run = cli(*VERIFY, *words)
@@ -168,6 +171,7 @@ def test_one_character_of_a_signed_file(cli, here):
     assert cli(*VERIFY).code == 13
 
 
+@pytest.mark.requirement("REQ-ADM-13", "REQ-SEA-01")
 def test_faults_of_the_seal_end_it_before_code_of_the_model_runs(cli, here):
     (here / "manifest/signer-1.sigstore.json").unlink()
     run = cli(*VERIFY, "--model", "tinynet:noisy")
@@ -195,6 +199,7 @@ def test_rollback_and_revocation(cli, here):
     assert run.json["faults"][1]["found"] == "7"
 
 
+@pytest.mark.requirement("REQ-ADM-01")
 def test_self_test(cli, here, monkeypatch):
     fault = SelfTestFault("sha256", "wrong answer", expected="a", found="b")
     monkeypatch.setattr(selftest, "digest_faults", lambda *_digest: (fault,))

@@ -39,6 +39,7 @@ def test_both_digests_are_those_of_a_second_writing(nbytes: int) -> None:
     assert len(digest.leaves) == 32 * -(-nbytes // BLOCK)
 
 
+@pytest.mark.requirement("REQ-DIG-01")
 @pytest.mark.skipif(shutil.which("fsverity") is None, reason="the fsverity command is not installed; CI installs it")
 @pytest.mark.parametrize("nbytes", SIZES)
 def test_fsverity_command_gives_the_same_digest(nbytes: int, tmp_path: Path) -> None:
@@ -55,6 +56,7 @@ def test_small_tensors_are_hashed_once_with_the_same_result(nbytes: int) -> None
     assert small_digests(memoryview(pattern(nbytes))) == digest_bytes(pattern(nbytes))
 
 
+@pytest.mark.requirement("REQ-DIG-03")
 @pytest.mark.parametrize("at", [0, 65_535, 65_536, 199_999])
 @pytest.mark.parametrize("bit", [1, 128])
 def test_any_flipped_bit_changes_both_digests_and_one_leaf(at: int, bit: int) -> None:
@@ -68,6 +70,7 @@ def test_any_flipped_bit_changes_both_digests_and_one_leaf(at: int, bit: int) ->
     assert differing == [at // BLOCK]
 
 
+@pytest.mark.requirement("REQ-DIG-04")
 def test_length_is_bound_although_leaves_are_padded() -> None:
     """Two inputs with the same padded leaf have the same leaf digest, and different digests."""
     assert leaf_digest(b"a") == leaf_digest(b"a\0")

@@ -184,6 +184,7 @@ class TestComparison:
         assert environment_faults(VALIDATED, other) == ()
         assert environment_faults(VALIDATED, without("cpu.microcode")) == ()
 
+    @pytest.mark.requirement("REQ-ENV-01")
     def test_other_value(self):
         fault = self.one(with_facts(Fact.of("env.OMP_NUM_THREADS", "1")))
         assert (fault.subject, fault.expected, fault.found) == ("env.OMP_NUM_THREADS", "'2'", "'1'")
@@ -196,12 +197,14 @@ class TestComparison:
         fault = self.one(with_facts(Fact.absent("env.OMP_NUM_THREADS")))
         assert (fault.subject, fault.expected, fault.found) == ("env.OMP_NUM_THREADS", "'2'", "absent")
 
+    @pytest.mark.requirement("REQ-ENV-01")
     def test_missing(self):
         fault = self.one(without("lib.libm.so.6"))
         assert str(fault) == (
             f"lib.libm.so.6: class fact of the validated environment is gone; expected '{'7f' * 32}', found nothing"
         )
 
+    @pytest.mark.requirement("REQ-ENV-01")
     def test_extra(self):
         fault = self.one(with_facts(Fact.of("lib.evil.so", "00" * 32)))
         assert str(fault) == (
@@ -216,6 +219,7 @@ class TestComparison:
         fault = self.one(with_facts(Fact.of("env.OMP_NUM_THREADS", "2", scope="instance")))
         assert (fault.subject, fault.expected, fault.found) == ("env.OMP_NUM_THREADS", "'2'", None)
 
+    @pytest.mark.requirement("REQ-ENV-02")
     @pytest.mark.parametrize("sides", [(True, False), (False, True), (True, True)])
     def test_unreadable_is_a_fault_on_either_side_and_on_both(self, sides):
         unreadable = with_facts(Fact.unreadable("lib.libm.so.6"))

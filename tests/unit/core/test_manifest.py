@@ -109,12 +109,14 @@ class TestLines:
 
 
 class TestTable:
+    @pytest.mark.requirement("REQ-MAN-02")
     def test_root_is_the_merkle_tree_over_the_lines(self) -> None:
         leaves = [hashlib.sha256(b"\0" + line).digest() for line in GOOD.splitlines()]
         left = hashlib.sha256(b"\1" + leaves[0] + leaves[1]).digest()
         assert table(*ROWS).root == hashlib.sha256(b"\1" + left + leaves[2]).hexdigest()
         assert table(*ROWS).sha256 == hashlib.sha256(GOOD).hexdigest()
 
+    @pytest.mark.requirement("REQ-MAN-06")
     def test_a_row_is_shown_to_be_in_the_table_by_a_proof(self) -> None:
         leaves = [merkle.leaf_hash(line) for line in table(*ROWS).lines()]
         proof = merkle.inclusion_proof(leaves, 1)
@@ -363,6 +365,7 @@ REFUSED: dict[str, tuple[bytes, str, str, str, str]] = {
 }
 
 
+@pytest.mark.requirement("REQ-MAN-01")
 @pytest.mark.parametrize("case", REFUSED)
 def test_parse_table_refuses(case: str) -> None:
     data, file, field, expected, found = REFUSED[case]
@@ -372,6 +375,7 @@ def test_parse_table_refuses(case: str) -> None:
     assert (error.file, error.field, error.expected, error.found) == (file, field, expected, found)
 
 
+@pytest.mark.requirement("REQ-MAN-01")
 @pytest.mark.parametrize("key", sorted(json.loads(ROWS[0].line())))
 def test_every_key_is_required(key: str) -> None:
     with pytest.raises(MalformedArtefact, match=rf"^t\.jsonl:1: {key}: expected a value, found no such key$"):
@@ -407,6 +411,7 @@ def view(name: str, address: int, nbytes: int = 8, **change: Any) -> TensorView:
 
 
 class TestAliases:
+    @pytest.mark.requirement("REQ-MAN-05")
     def test_smallest_name_is_the_primary(self) -> None:
         views = (view("z", 64), view("lm_head", 64), view("embed", 64), view("other", 128))
         assert alias_map(views) == {"lm_head": "embed", "z": "embed"}

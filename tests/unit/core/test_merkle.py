@@ -41,6 +41,7 @@ def tree_hash(leaves: list[bytes]) -> bytes:
     return hashlib.sha256(b"\x01" + tree_hash(leaves[:split]) + tree_hash(leaves[split:])).digest()
 
 
+@pytest.mark.requirement("REQ-MAN-02")
 @pytest.mark.parametrize("n", KNOWN)
 def test_known_roots(n: int) -> None:
     assert root(LEAVES[:n]).hex() == KNOWN[n]
@@ -55,6 +56,7 @@ def test_roots_follow_the_definition(n: int) -> None:
     assert root(iter(MANY[:n])) == tree_hash(MANY[:n])
 
 
+@pytest.mark.requirement("REQ-MAN-06")
 def test_every_proof_leads_to_the_root() -> None:
     for i, n in PAIRS:
         assert root_from_proof(MANY[i], i, n, inclusion_proof(MANY[:n], i)) == root(MANY[:n]), (i, n)
@@ -67,6 +69,7 @@ def leads(leaf: bytes, index: int, size: int, proof: tuple[bytes, ...]) -> bytes
         return None
 
 
+@pytest.mark.requirement("REQ-MAN-06")
 def test_no_spoilt_proof_leads_to_the_root() -> None:
     """Wrong leaf, wrong index, cut, extended, flipped, swapped: each of them, for each leaf of each tree."""
     for i, n in PAIRS:

@@ -18,6 +18,7 @@ def test_the_reference_gives_all_known_answers() -> None:
     assert COUNT == 13
 
 
+@pytest.mark.requirement("REQ-ADM-01")
 def test_a_wrong_flat_digest_is_found() -> None:
     def wrong(data: bytes) -> TensorDigest:
         return replace(digest_bytes(data), sha256="0" * 64)
@@ -45,11 +46,13 @@ def test_a_tree_that_is_wrong_in_its_last_leaf_only_is_found() -> None:
     ]
 
 
+@pytest.mark.requirement("REQ-ADM-01")
 def test_a_wrong_merkle_tree_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selftest, "root", lambda leaves: leaves[0])
     assert [f.subject for f in digest_faults()] == [f"Merkle root of {n} leaves" for n in (2, 3, 7, 8)]
 
 
+@pytest.mark.requirement("REQ-ADM-01")
 @pytest.mark.parametrize("table", ["_FLAT", "_TREE", "_RFC6962_ROOTS"])
 def test_a_removed_test_is_noticed(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selftest, table, getattr(selftest, table)[1:])

@@ -215,6 +215,7 @@ def value_at(at: Path) -> Any:
     return value
 
 
+@pytest.mark.requirement("REQ-MAN-07")
 @pytest.mark.parametrize("at", MEMBERS, ids=shown)
 def test_no_key_may_be_left_out(at: Path) -> None:
     error = refusal(edited(at, DROPPED))
@@ -247,6 +248,7 @@ def well_formed(at: Path, other: object) -> bool:
     return isinstance(other, int) and other >= 0
 
 
+@pytest.mark.requirement("REQ-MAN-07")
 @pytest.mark.parametrize("at", [at for at in [(), *ALL] if isinstance(value_at(at), dict)], ids=shown)
 def test_unknown_keys_are_refused(at: Path) -> None:
     error = refusal(edited((*at, "zzz"), 0))
@@ -307,12 +309,14 @@ def test_another_gate_table_needs_other_subjects() -> None:
     assert hexa("root S3") in error.found
 
 
+@pytest.mark.requirement("REQ-ADM-11")
 @pytest.mark.parametrize("key", ["derivation", "answers"])
 def test_reserved_keys_are_null(key: str) -> None:
     error = refusal(edited(("predicate", key), {"sha256": hexa("x")}))
     assert (error.field, error.expected) == (f"predicate.{key}", "null, in this version")
 
 
+@pytest.mark.requirement("REQ-MAN-07")
 @pytest.mark.parametrize("data", [json.dumps(DOCUMENT).encode(), STATEMENT.to_bytes() + b"\n", b"", b"null"])
 def test_only_the_canonical_form_is_read(data: bytes) -> None:
     with pytest.raises(MalformedArtefact, match=r"^s\.json"):

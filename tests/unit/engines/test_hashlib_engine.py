@@ -38,6 +38,7 @@ def view(
     )
 
 
+@pytest.mark.requirement("REQ-DIG-02")
 @pytest.mark.parametrize("memory", [True, False], ids=["memory", "file"])
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_both_digests_and_leaves_of_all_sizes(threads: int, memory: bool) -> None:
@@ -45,6 +46,7 @@ def test_both_digests_and_leaves_of_all_sizes(threads: int, memory: bool) -> Non
     assert HashlibEngine(threads).digest(views) == tuple(EXPECTED[n] for n in SIZES)
 
 
+@pytest.mark.requirement("REQ-DIG-02")
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_gate_digests_of_all_sizes(threads: int) -> None:
     digests = HashlibEngine(threads).digest([view(str(n), DATA[n]) for n in SIZES], wanted="gate")
@@ -111,6 +113,7 @@ def test_exceptions_of_readers_come_through(threads: int, nbytes: int) -> None:
         HashlibEngine(threads).digest(views)
 
 
+@pytest.mark.requirement("REQ-DIG-05")
 @pytest.mark.parametrize("lost", [1, -1])
 @pytest.mark.parametrize("nbytes", [10, 2**20, 17_000_001])
 def test_a_short_or_long_read_is_not_taken_for_data(nbytes: int, lost: int) -> None:

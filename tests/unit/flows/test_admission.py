@@ -49,6 +49,7 @@ def admitted(small: Any, sealed: Any) -> Any:
 # -- guard ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-ADM-16")
 def test_the_gate_blocks_before_admission_and_opens_after(small: Any, sealed: Any) -> None:
     done, model = sealed(small()), small()
     expected = model(X)
@@ -59,6 +60,7 @@ def test_the_gate_blocks_before_admission_and_opens_after(small: Any, sealed: An
     assert torch.equal(model(X), expected)
 
 
+@pytest.mark.requirement("REQ-ADM-16")
 def test_a_refused_model_stays_blocked(small: Any, sealed: Any, flip_bit: Any) -> None:
     done, model = sealed(small()), small()
     gate = done.gate()
@@ -68,6 +70,7 @@ def test_a_refused_model_stays_blocked(small: Any, sealed: Any, flip_bit: Any) -
     refused(lambda: model(X), "has not been admitted")
 
 
+@pytest.mark.requirement("REQ-ADM-16", "REQ-REV-04")
 def test_the_lease_ends_and_a_cycle_renews_it(small: Any, sealed: Any, fake_clock: Any) -> None:
     done, model = sealed(small()), small()
     admission = done.admit(model, lease=60.0, clock=fake_clock)
@@ -86,6 +89,7 @@ def test_the_lease_ends_and_a_cycle_renews_it(small: Any, sealed: Any, fake_cloc
     model(X)
 
 
+@pytest.mark.requirement("REQ-ADM-16", "REQ-REV-03")
 def test_revocation_blocks(admitted: Any) -> None:
     model, admission = admitted
     admission.guard(model)
@@ -110,6 +114,7 @@ def names_of(cycle: Any) -> list[tuple[str, int]]:
     return [(u.name, u.first) for u in cycle]
 
 
+@pytest.mark.requirement("REQ-REV-01")
 def test_a_cycle_in_pieces_covers_everything_once(admitted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     _, admission = admitted
     seen: Counter[str] = Counter()
@@ -125,6 +130,7 @@ def test_a_cycle_in_pieces_covers_everything_once(admitted: Any, monkeypatch: py
     assert steps[-1].cycles == 1
 
 
+@pytest.mark.requirement("REQ-REV-01")
 def test_each_cycle_has_a_fresh_order(admitted: Any) -> None:
     _, admission = admitted
     orders = {tuple(names_of(admission._shuffled())) for _ in range(20)}
@@ -142,12 +148,14 @@ def test_large_tensors_are_cut_into_units(admitted: Any, monkeypatch: pytest.Mon
     assert (done.units, done.nbytes) == (TOTAL + 1, admission.manifest.statement.gate_table.nbytes)
 
 
+@pytest.mark.requirement("REQ-REV-07")
 def test_a_budget_of_seconds_stops_after_the_unit_in_hand(small: Any, sealed: Any, fake_clock: Any) -> None:
     admission = sealed(small()).admit(small(), clock=fake_clock)
     assert admission.recheck(seconds=0.0).units == 1
     assert admission.recheck(seconds=1.0).cycle_complete, "the clock stands, so all is done within the second"
 
 
+@pytest.mark.requirement("REQ-REV-02", "REQ-REV-03")
 @pytest.mark.parametrize("name", ["conv.weight", "bn.running_var", "up.weight", "down.weight"])
 def test_a_flip_is_found_within_two_cycles(name: str, admitted: Any, flip_bit: Any) -> None:
     model, admission = admitted
@@ -173,6 +181,7 @@ def test_a_flip_is_found_within_two_cycles(name: str, admitted: Any, flip_bit: A
     refused(admission.check, "the admission was revoked")
 
 
+@pytest.mark.requirement("REQ-REV-08")
 def test_a_disturbed_read_is_told_apart_and_halts_all_the_same(admitted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     _, admission = admitted
     original, reads = type(admission)._digests, []
@@ -193,6 +202,7 @@ def in_mid_cycle(admission: Any) -> None:
     admission.recheck(nbytes=1)
 
 
+@pytest.mark.requirement("REQ-REV-05")
 def test_a_rebound_parameter_is_found_at_once(admitted: Any) -> None:
     model, admission = admitted
     in_mid_cycle(admission)
@@ -203,6 +213,7 @@ def test_a_rebound_parameter_is_found_at_once(admitted: Any) -> None:
     assert (fault.subject, fault.detail) == ("down.weight", "its storage moved without announcement")
 
 
+@pytest.mark.requirement("REQ-REV-05")
 def test_a_moved_storage_is_found_at_once(admitted: Any) -> None:
     model, admission = admitted
     in_mid_cycle(admission)
@@ -210,6 +221,7 @@ def test_a_moved_storage_is_found_at_once(admitted: Any) -> None:
     assert [f.subject for f in found(admission, nbytes=1).faults] == ["up.weight"]
 
 
+@pytest.mark.requirement("REQ-REV-05")
 @pytest.mark.parametrize(
     ("change", "subject", "kind"),
     [
@@ -232,6 +244,7 @@ def test_a_change_of_the_object_is_found_in_the_next_call(change: Any, subject: 
     assert admission.remaining == 0.0
 
 
+@pytest.mark.requirement("REQ-REV-06")
 def test_a_patch_of_a_class_is_found_in_the_next_cycle(admitted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     _, admission = admitted
     in_mid_cycle(admission)
@@ -242,6 +255,7 @@ def test_a_patch_of_a_class_is_found_in_the_next_cycle(admitted: Any, monkeypatc
     assert "<code>torch.nn.modules.linear.Linear" in [f.subject for f in refusal.faults]
 
 
+@pytest.mark.requirement("REQ-REV-06")
 def test_a_patch_of_a_function_that_layers_call_is_found_in_the_next_cycle(
     admitted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +265,7 @@ def test_a_patch_of_a_function_that_layers_call_is_found_in_the_next_cycle(
     assert found(admission).exit_code == 17
 
 
+@pytest.mark.requirement("REQ-REV-06")
 def test_a_switch_of_the_process_is_found_in_the_next_cycle(admitted: Any) -> None:
     _, admission = admitted
     threads = torch.get_num_threads()
@@ -293,6 +308,7 @@ def edit(path: Path) -> None:
         file.write(b"\xff" * 50_000)
 
 
+@pytest.mark.requirement("REQ-REV-09", "REQ-CAP-07")
 def test_first_verifies_mapped_tensors_in_every_call(small: Any, sealed: Any, mapped: Any) -> None:
     model, path = mapped
     admission = sealed(small()).admit(model, mapped="first")
@@ -304,6 +320,7 @@ def test_first_verifies_mapped_tensors_in_every_call(small: Any, sealed: Any, ma
     assert fault.subject in {"up.weight", "down.weight"}
 
 
+@pytest.mark.requirement("REQ-CAP-07")
 def test_private_makes_an_edit_of_the_file_harmless(small: Any, sealed: Any, mapped: Any) -> None:
     model, path = mapped
     admission = sealed(small()).admit(model)
@@ -311,6 +328,7 @@ def test_private_makes_an_edit_of_the_file_harmless(small: Any, sealed: Any, map
     assert admission.recheck().cycle_complete
 
 
+@pytest.mark.requirement("REQ-CAP-07")
 def test_refuse_refuses(small: Any, sealed: Any, mapped: Any) -> None:
     refusal = sealed(small()).refuse(mapped[0], mapped="refuse")
     assert refusal.exit_code == 18

@@ -58,6 +58,7 @@ def subjects(refusal: Faults, kind: type) -> list[str]:
     return [f.subject for f in refusal.faults if isinstance(f, kind)]
 
 
+@pytest.mark.requirement("REQ-ADM-19", "REQ-ADM-12")
 def test_an_equal_model_is_admitted(small: Any, sealed: Any) -> None:
     done = sealed(small())
     verdict = done.admit(small()).verdict
@@ -75,6 +76,7 @@ def test_the_list_of_tensors_is_whole(small: Any, sealed: Any) -> None:
 # -- (1) self-test ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-ADM-01")
 def test_step_1_a_wrong_answer_of_the_engine_ends_it(small: Any, sealed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     done = sealed(small())
     wrong = SelfTestFault("hashlib-v1", "gave a wrong digest", expected="a", found="b")
@@ -86,6 +88,7 @@ def test_step_1_a_wrong_answer_of_the_engine_ends_it(small: Any, sealed: Any, mo
 # -- (2) signature and trust ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-ADM-02")
 def test_step_2_no_signature(small: Any, sealed: Any) -> None:
     done = sealed(small())
     (done.directory / "signer-1.sigstore.json").unlink()
@@ -94,6 +97,7 @@ def test_step_2_no_signature(small: Any, sealed: Any) -> None:
     assert refusal.faults[0].found == "none"
 
 
+@pytest.mark.requirement("REQ-ADM-02", "REQ-TRU-01")
 def test_step_2_a_key_that_is_not_trusted(small: Any, sealed: Any) -> None:
     done, mallory = sealed(small()), generate("ed25519")
     sign(done.directory, mallory)
@@ -102,6 +106,7 @@ def test_step_2_a_key_that_is_not_trusted(small: Any, sealed: Any) -> None:
     assert refusal.faults[0].found == mallory.public.fingerprint
 
 
+@pytest.mark.requirement("REQ-ADM-02", "REQ-TRU-02")
 def test_step_2_a_revoked_key(small: Any, sealed: Any, signer: Any) -> None:
     done = sealed(small())
     refusal = done.refuse(small(), trust=with_revoked_key(done.trust, signer.public.fingerprint))
@@ -109,6 +114,7 @@ def test_step_2_a_revoked_key(small: Any, sealed: Any, signer: Any) -> None:
     assert any("the key of Ana is revoked" in f.detail for f in refusal.faults)
 
 
+@pytest.mark.requirement("REQ-ADM-02")
 @pytest.mark.parametrize(
     "name", ["tensors.S3.kernel.jsonl", "structure.jsonl", "environment.json", "probe-set.safetensors"]
 )
@@ -127,6 +133,7 @@ def test_step_2_a_file_that_was_exchanged(name: str, small: Any, sealed: Any) ->
 # -- (3) identity -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-ADM-03")
 def test_step_3_a_manifest_of_another_product(small: Any, sealed: Any) -> None:
     done = sealed(small())
     rule = replace(done.trust.product("reader"), product="triage")
@@ -137,12 +144,14 @@ def test_step_3_a_manifest_of_another_product(small: Any, sealed: Any) -> None:
     assert (fault.subject, fault.expected, fault.found) == ("product", "triage", "reader")
 
 
+@pytest.mark.requirement("REQ-ADM-03")
 def test_step_3_an_older_serial(small: Any, sealed: Any) -> None:
     refusal = sealed(small(), serial=4, rule={"minimum_serial": 5}).refuse(small())
     (fault,) = refusal.faults
     assert (refusal.exit_code, fault.subject, fault.expected, fault.found) == (14, "serial", ">= 5", "4")
 
 
+@pytest.mark.requirement("REQ-ADM-03")
 def test_step_3_a_revoked_root(small: Any, sealed: Any) -> None:
     done = sealed(small())
     refusal = done.refuse(small(), trust=with_revoked_root(done.trust, product="reader", root=done.manifest.root))
@@ -150,11 +159,13 @@ def test_step_3_a_revoked_root(small: Any, sealed: Any) -> None:
     assert (refusal.exit_code, fault.subject, fault.found) == (14, "root", f"revoked root {done.manifest.root}")
 
 
+@pytest.mark.requirement("REQ-ADM-03")
 def test_step_3_a_root_that_is_not_accepted(small: Any, sealed: Any) -> None:
     refusal = sealed(small(), rule={"accepted_roots": ("0" * 64,)}).refuse(small())
     assert (refusal.exit_code, refusal.faults[0].expected) == (14, "0" * 64)
 
 
+@pytest.mark.requirement("REQ-ADM-13")
 def test_a_fault_in_steps_1_to_3_runs_nothing_of_the_model(small: Any, sealed: Any) -> None:
     done, model = sealed(small(), serial=1, rule={"minimum_serial": 5}), small()
     model.register_forward_hook(lambda *_: pytest.fail("the model ran"))
@@ -164,6 +175,7 @@ def test_a_fault_in_steps_1_to_3_runs_nothing_of_the_model(small: Any, sealed: A
 # -- (4) environment --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-ADM-04")
 def test_step_4_another_number_of_threads(small: Any, sealed: Any) -> None:
     done, threads = sealed(small()), torch.get_num_threads()
     try:
@@ -177,6 +189,7 @@ def test_step_4_another_number_of_threads(small: Any, sealed: Any) -> None:
     assert (fault.expected, fault.found) == (repr(str(threads)), repr(str(threads + 1)))
 
 
+@pytest.mark.requirement("REQ-ADM-04")
 def test_step_4_a_switch_that_changes_how_torch_computes(small: Any, sealed: Any) -> None:
     done = sealed(small())
     try:
@@ -199,6 +212,7 @@ def source(tmp_path: Path) -> Path:
     return directory
 
 
+@pytest.mark.requirement("REQ-ADM-05")
 def test_step_5_an_edited_file(small: Any, sealed: Any, source: Path) -> None:
     done = sealed(small(), source=source)
     done.admit(small(), source=source)
@@ -207,6 +221,7 @@ def test_step_5_an_edited_file(small: Any, sealed: Any, source: Path) -> None:
     assert (refusal.exit_code, subjects(refusal, SourceFault)) == (17, ["config.json"])
 
 
+@pytest.mark.requirement("REQ-ADM-05")
 @pytest.mark.parametrize("change", ["unlink", "add"])
 def test_step_5_a_missing_or_added_file(change: str, small: Any, sealed: Any, source: Path) -> None:
     done = sealed(small(), source=source)
@@ -218,6 +233,7 @@ def test_step_5_a_missing_or_added_file(change: str, small: Any, sealed: Any, so
     assert [s.split(".")[0] for s in subjects(refusal, SourceFault)] == ["tokenizer"]
 
 
+@pytest.mark.requirement("REQ-ADM-05")
 def test_step_5_the_gate_must_be_told_where_the_files_are(small: Any, sealed: Any, source: Path) -> None:
     refusal = sealed(small(), source=source).refuse(small())
     assert (refusal.exit_code, refusal.faults[0].found) == (17, "no source")
@@ -226,6 +242,7 @@ def test_step_5_the_gate_must_be_told_where_the_files_are(small: Any, sealed: An
 # -- (6) stage and method ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-ADM-06")
 def test_step_6_a_manifest_of_files_admits_no_live_model(small: Any, sealed: Any, signer: Any, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
@@ -241,6 +258,7 @@ def test_step_6_a_manifest_of_files_admits_no_live_model(small: Any, sealed: Any
     assert fault.found == "stage S0, view logical, without a probe set"
 
 
+@pytest.mark.requirement("REQ-ADM-06", "REQ-CAP-05")
 def test_step_6_training_mode(small: Any, sealed: Any) -> None:
     done, model = sealed(small()), small()
     model.down.train()
@@ -248,6 +266,7 @@ def test_step_6_training_mode(small: Any, sealed: Any) -> None:
     assert (refusal.exit_code, subjects(refusal, StageFault)) == (18, ["down"])
 
 
+@pytest.mark.requirement("REQ-ADM-06")
 def test_step_6_a_report_of_the_loader(small: Any, sealed: Any) -> None:
     done = sealed(small())
     with pytest.raises(Faults) as caught:
@@ -255,6 +274,7 @@ def test_step_6_a_report_of_the_loader(small: Any, sealed: Any) -> None:
     assert (caught.value.exit_code, caught.value.faults[0].subject) == (18, "up.weight")
 
 
+@pytest.mark.requirement("REQ-ADM-06")
 def test_step_6_other_extra_names(head: Any, sealed: Any) -> None:
     done = sealed(head(), example_inputs=torch.ones(1, 4), extra={"more": torch.ones(1)})
     refusal = done.refuse(head())
@@ -263,6 +283,7 @@ def test_step_6_other_extra_names(head: Any, sealed: Any) -> None:
     assert subjects(refusal, TensorSetFault) == ["more"]
 
 
+@pytest.mark.requirement("REQ-ADM-06")
 def test_step_6_a_model_that_cannot_run_the_probe_set(small: Any, head: Any, sealed: Any) -> None:
     refusal = sealed(small()).refuse(head())
     (fault,) = subjects(refusal, StageFault)
@@ -273,6 +294,7 @@ def test_step_6_a_model_that_cannot_run_the_probe_set(small: Any, head: Any, sea
 # -- (7) structure ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-ADM-07")
 def test_step_7_a_hook(small: Any, sealed: Any) -> None:
     done, model = sealed(small()), small()
     model.up.register_forward_hook(lambda *_: None)
@@ -281,6 +303,7 @@ def test_step_7_a_hook(small: Any, sealed: Any) -> None:
     assert "up#_forward_hooks[0]" in subjects(refusal, StructureFault)
 
 
+@pytest.mark.requirement("REQ-ADM-07")
 def test_step_7_a_scalar(small: Any, sealed: Any) -> None:
     done, model = sealed(small()), small()
     model.bn.eps = 1e-3
@@ -293,6 +316,7 @@ def test_step_7_a_scalar(small: Any, sealed: Any) -> None:
 # -- (8) tensor set, (9) tensor digests -------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-ADM-09")
 @pytest.mark.parametrize("where", ["first", "last"])
 def test_step_9_one_flipped_bit_in_any_tensor(where: str, small: Any, sealed: Any, flip_bit: Any) -> None:
     done, model = sealed(small()), small()
@@ -315,6 +339,7 @@ def test_step_9_one_flipped_bit_in_any_tensor(where: str, small: Any, sealed: An
     done.admit(model)
 
 
+@pytest.mark.requirement("REQ-ADM-09")
 def test_step_9_swapped_tensors_of_one_shape_are_both_named(small: Any, sealed: Any) -> None:
     done, model = sealed(small()), small()
     model.bn.weight, model.bn.bias = model.bn.bias, model.bn.weight
@@ -322,6 +347,7 @@ def test_step_9_swapped_tensors_of_one_shape_are_both_named(small: Any, sealed: 
     assert (refusal.exit_code, subjects(refusal, TensorFault)) == (10, ["bn.bias", "bn.weight"])
 
 
+@pytest.mark.requirement("REQ-ADM-08")
 def test_step_8_a_dropped_tensor(small: Any, sealed: Any) -> None:
     done, model = sealed(small()), small()
     del model.bn.num_batches_tracked
@@ -331,6 +357,7 @@ def test_step_8_a_dropped_tensor(small: Any, sealed: Any) -> None:
     assert "is missing" in next(f for f in refusal.faults if isinstance(f, TensorSetFault)).detail
 
 
+@pytest.mark.requirement("REQ-ADM-08")
 def test_step_8_an_added_tensor(small: Any, sealed: Any) -> None:
     done, model = sealed(small()), small()
     model.register_buffer("adapter", torch.ones(3))
@@ -340,6 +367,7 @@ def test_step_8_an_added_tensor(small: Any, sealed: Any) -> None:
     assert "is not in the validated table" in fault.detail
 
 
+@pytest.mark.requirement("REQ-ADM-08")
 def test_step_8_a_renamed_tensor_says_where_its_bytes_went(small: Any, sealed: Any) -> None:
     done, model = sealed(small()), small()
     model.bn.register_buffer("running_average", model.bn._buffers.pop("running_mean"))
@@ -350,6 +378,7 @@ def test_step_8_a_renamed_tensor_says_where_its_bytes_went(small: Any, sealed: A
     assert "bn.running_average" in subjects(refusal, TensorSetFault)
 
 
+@pytest.mark.requirement("REQ-ADM-08")
 def test_step_8_a_recast_tensor(small: Any, sealed: Any) -> None:
     done, model = sealed(small()), small()
     model.bn.num_batches_tracked = model.bn.num_batches_tracked.to(torch.int32)
@@ -361,6 +390,7 @@ def test_step_8_a_recast_tensor(small: Any, sealed: Any) -> None:
     assert "int32" in (fault.found or "")
 
 
+@pytest.mark.requirement("REQ-ADM-08", "REQ-MAN-05")
 def test_step_8_an_alias_made(small: Any, sealed: Any) -> None:
     model = small()
     with torch.no_grad():
@@ -373,6 +403,7 @@ def test_step_8_an_alias_made(small: Any, sealed: Any) -> None:
     assert "alias of bn.bias" in (refusal.faults[0].found or "")
 
 
+@pytest.mark.requirement("REQ-ADM-08", "REQ-MAN-05")
 def test_step_8_an_alias_broken(small: Any, sealed: Any) -> None:
     model, other = small(), small()
     model.bn.weight = model.bn.bias
@@ -401,6 +432,7 @@ class Stateful(torch.nn.Module):
         return x * self.weight
 
 
+@pytest.mark.requirement("REQ-ADM-10")
 def test_step_10_a_parameter_that_was_signed_as_state(small: Any, sealed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as lenient:  # a signer whose tool let it pass
         lenient.setattr(snapshots_module, "role_faults", lambda _excluded, _reasons: ())
@@ -410,6 +442,7 @@ def test_step_10_a_parameter_that_was_signed_as_state(small: Any, sealed: Any, m
     assert (refusal.exit_code, fault.subject, fault.found) == (18, "up.weight", "parameter")
 
 
+@pytest.mark.requirement("REQ-ADM-10")
 def test_step_10_more_is_excluded_than_the_trust_file_allows(sealed: Any) -> None:
     exclude = {"weight": "opaque-handle", "cache": "kv-cache"}
     keywords = {"exclude": exclude, "example_inputs": torch.ones(25)}
@@ -423,6 +456,7 @@ def test_step_10_more_is_excluded_than_the_trust_file_allows(sealed: Any) -> Non
     assert "NOT verified: weight (100 bytes, opaque-handle)" in allowed.verdict.not_covered
 
 
+@pytest.mark.requirement("REQ-ADM-10")
 def test_step_10_unnamed_consumption_here(tiny_head: Any, sealed: Any) -> None:
     terms: dict[str, Any] = {"t": None}
     HOLDER.update(terms)
@@ -447,6 +481,7 @@ HOLDER: dict[str, Any] = {}
 # -- all of them ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-ADM-14")
 def test_faults_of_all_steps_are_collected_and_the_lowest_decides(
     small: Any, sealed: Any, source: Path, flip_bit: Callable[..., None]
 ) -> None:
@@ -475,6 +510,7 @@ def test_faults_of_all_steps_are_collected_and_the_lowest_decides(
 # -- compiled modules -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-ADM-20")
 def test_a_compiled_module_is_weighed_and_not_admitted(tiny_head: Any, sealed: Any) -> None:
     """A bound, stated in README: the compiler keeps ids of this process on the module, so no other load has them."""
 

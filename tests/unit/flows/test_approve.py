@@ -37,6 +37,7 @@ def test_an_unknown_role_is_refused_and_nothing_written(written: Path, signer: A
     assert sorted(written.iterdir()) == before
 
 
+@pytest.mark.requirement("REQ-SEA-10")
 def test_an_inconsistent_manifest_is_not_signed(written: Path, signer: Any) -> None:
     path = written / "structure.jsonl"
     path.write_bytes(path.read_bytes() + b"\n")
@@ -45,6 +46,7 @@ def test_an_inconsistent_manifest_is_not_signed(written: Path, signer: Any) -> N
     assert not list(written.glob("*.sigstore.json"))
 
 
+@pytest.mark.requirement("REQ-SEA-06")
 def test_a_bundle_over_another_statement_is_not_joined(written: Path, small: Any, signer: Any, tmp_path: Path) -> None:
     other = weigh(small(), product="reader", version="1.0", serial=2).write(tmp_path / "other")
     shutil.copy(sign(other, signer), written / "signer-1.sigstore.json")

@@ -52,11 +52,13 @@ def test_the_leaves_may_be_left_out(written: Path) -> None:
     assert read_unsigned(written).leaves == {}
 
 
+@pytest.mark.requirement("REQ-DUR-04")
 def test_nothing_is_overwritten(written: Path, manifest: Any) -> None:
     with pytest.raises(UsageError, match="exists already and is not overwritten"):
         manifest.write(written)
 
 
+@pytest.mark.requirement("REQ-DUR-04")
 @pytest.mark.parametrize("number", [1, 3, 7])
 def test_a_full_disk_leaves_nothing_behind(
     number: int, manifest: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -80,6 +82,7 @@ def test_no_such_directory(tmp_path: Path) -> None:
         read_manifest(tmp_path / "none")
 
 
+@pytest.mark.requirement("REQ-MAN-04")
 @pytest.mark.parametrize(
     "name", ["notes.txt", "tensors.S5.kernel.jsonl", "signer-0.sigstore.json", "signer-1.sigstore.json~"]
 )
@@ -90,6 +93,7 @@ def test_an_unknown_file_is_refused(name: str, written: Path) -> None:
     assert caught.value.file == str(written / name)
 
 
+@pytest.mark.requirement("REQ-MAN-03")
 @pytest.mark.parametrize("name", sorted(FILES - {"statement.json"}))
 def test_one_changed_byte_in_any_file_is_found(name: str, written: Path) -> None:
     path = written / name
@@ -103,6 +107,7 @@ def test_one_changed_byte_in_any_file_is_found(name: str, written: Path) -> None
         assert "is not what the statement names: SHA-256" in str(caught.value)
 
 
+@pytest.mark.requirement("REQ-MAN-04")
 @pytest.mark.parametrize("name", sorted(FILES - {"statement.json", "leaves.S3.kernel.bin"}))
 def test_a_missing_file_is_found(name: str, written: Path) -> None:
     (written / name).unlink()
@@ -112,6 +117,7 @@ def test_a_missing_file_is_found(name: str, written: Path) -> None:
     assert caught.value.expected == "the file that the statement names"
 
 
+@pytest.mark.requirement("REQ-MAN-08")
 def test_leaves_of_another_length_are_malformed(written: Path) -> None:
     path = written / "leaves.S3.kernel.bin"
     path.write_bytes(path.read_bytes()[:-1])
@@ -119,6 +125,7 @@ def test_leaves_of_another_length_are_malformed(written: Path) -> None:
         read_unsigned(written)
 
 
+@pytest.mark.requirement("REQ-MAN-04")
 def test_a_file_that_the_statement_does_not_name_is_refused(written: Path) -> None:
     shutil.copy(written / "tensors.S1.kernel.jsonl", written / "tensors.S2.kernel.jsonl")
     with pytest.raises(MalformedArtefact) as caught:

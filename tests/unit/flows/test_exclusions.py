@@ -31,6 +31,7 @@ def view(role: str) -> TensorView:
 OTHER = sorted(set(EXCLUSION_REASONS) - STATE_REASONS)
 
 
+@pytest.mark.requirement("REQ-CAP-06")
 def test_reasons_of_state_are_part_of_the_closed_list() -> None:
     assert set(EXCLUSION_REASONS) > STATE_REASONS
     assert OTHER == ["opaque-handle"]
@@ -51,6 +52,7 @@ def test_state_is_not_counted(reason: str) -> None:
     assert exclusion_faults([exclusion("a", 10**9, reason)], cap=0) == ()
 
 
+@pytest.mark.requirement("REQ-CAP-06")
 @pytest.mark.parametrize("reason", sorted(STATE_REASONS))
 @pytest.mark.parametrize("role", ["parameter", "constant", "inner"])
 def test_weights_are_no_state(role: str, reason: str) -> None:

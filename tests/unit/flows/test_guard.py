@@ -22,6 +22,7 @@ def blocked(guard: Guard) -> IdentityFault:
     return fault
 
 
+@pytest.mark.requirement("REQ-ADM-16")
 def test_it_begins_closed(fake_clock: Any) -> None:
     guard = Guard(fake_clock)
     assert "has not been admitted" in blocked(guard).detail
@@ -45,6 +46,7 @@ def test_it_is_open_for_the_lease_and_not_a_moment_longer(fake_clock: Any) -> No
     guard.check()
 
 
+@pytest.mark.requirement("REQ-REV-03")
 def test_a_revocation_is_for_good_and_keeps_the_first_reason(fake_clock: Any) -> None:
     guard = Guard(fake_clock)
     guard.open(10)
@@ -54,6 +56,7 @@ def test_a_revocation_is_for_good_and_keeps_the_first_reason(fake_clock: Any) ->
     assert (blocked(guard).found, guard.revoked, guard.remaining) == ("first", "first", 0.0)
 
 
+@pytest.mark.requirement("REQ-REV-04")
 def test_the_wall_clock_plays_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
     guard = Guard()
     guard.open(1000)

@@ -34,6 +34,7 @@ def state(model: torch.nn.Module, digest: Any) -> dict[str, str]:
     return {v.name: digest(bytes(v.read(0, v.nbytes))) for v in TorchModel(model).snapshot(structure=False).views}
 
 
+@pytest.mark.requirement("REQ-ADM-18", "REQ-ADM-19")
 def test_weigh_admit_and_recheck_change_no_byte_and_no_output(
     any_model: torch.nn.Module, sealed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +71,7 @@ def test_the_statement_says_how_it_was_made(head: Any) -> None:
     assert statement.structure == manifest.structure.digest  # type: ignore[union-attr]
 
 
+@pytest.mark.requirement("REQ-MAN-09")
 def test_two_weighings_of_equal_models_agree(small: Any) -> None:
     first, second = weigh(small(), **ID), weigh(small(), **ID)
     assert first.root == second.root
@@ -101,6 +103,7 @@ def test_probe_sets_may_be_given_in_every_form(head: Any) -> None:
     assert as_probe_set("auto", live).kind == "features"
 
 
+@pytest.mark.requirement("REQ-FIL-05")
 def test_faults_of_the_loader_are_faults(head: Any) -> None:
     report = StageFault("lm_head.weight", "is missing in the checkpoint")
     assert faults(head(), loading_faults=(report,)) == [report]
@@ -117,6 +120,7 @@ def test_all_faults_are_collected_and_the_lowest_step_decides(head: Any) -> None
     assert (caught.value.step, caught.value.exit_code) == (6, 18)
 
 
+@pytest.mark.requirement("REQ-CAP-03")
 def test_a_tensor_that_changes_while_the_probe_set_runs_is_not_steady(tiny_head: Any) -> None:
     class Counting(tiny_head):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -135,6 +139,7 @@ def test_a_tensor_that_changes_while_the_probe_set_runs_is_not_steady(tiny_head:
     assert (exclusion.name, exclusion.nbytes, exclusion.reason) == ("count", 4, "workspace")
 
 
+@pytest.mark.requirement("REQ-CAP-03")
 def test_a_fact_that_changes_while_the_probe_set_runs_is_not_steady(tiny_head: Any) -> None:
     class Stepping(tiny_head):  # type: ignore[misc]
         step = 0
@@ -205,6 +210,7 @@ print(json.dumps([done(Net()), done(LlamaForCausalLM(LlamaConfig(**small)))]))
 """
 
 
+@pytest.mark.requirement("REQ-MAN-09")
 def test_structure_and_root_are_equal_in_fresh_processes(tmp_path: Path) -> None:
     found = []
     for seed in ("1", "77"):
@@ -239,6 +245,7 @@ def test_a_configuration_of_the_same_tensors_is_another_structure(change: Any, p
     assert path in {f.path for f in set(first.structure.facts) - set(second.structure.facts)}
 
 
+@pytest.mark.requirement("REQ-ADM-07")
 def test_an_adapter_is_another_structure(llama: Any) -> None:
     class Adapter(torch.nn.Module):
         def __init__(self, base: torch.nn.Module) -> None:
@@ -260,6 +267,7 @@ def test_an_adapter_is_another_structure(llama: Any) -> None:
     assert first["<probe>", "trace"] != second["<probe>", "trace"]
 
 
+@pytest.mark.requirement("REQ-ADM-07")
 def test_a_function_patched_in_the_library_is_another_structure(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers.models.llama import modeling_llama
 

@@ -17,6 +17,7 @@ def value(environment, name):
     return next((fact.value for fact in environment.facts if fact.name == name), None)
 
 
+@pytest.mark.requirement("REQ-ENV-03")
 def test_same_class_in_another_process_with_another_seed_and_folder(child, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     first = child(PYTHONHASHSEED="1")
@@ -42,6 +43,7 @@ def test_unknown_variable_with_a_known_beginning(child, name):
     assert (fault.subject, fault.expected, fault.found) == (f"env.{name}", None, "'1'")
 
 
+@pytest.mark.requirement("REQ-ENV-04")
 def test_preloaded_library(child, library):
     plain, other = child(), child(LD_PRELOAD=str(library))
     assert plain.class_digest != other.class_digest
@@ -63,6 +65,7 @@ def test_variable_changed_after_the_start(child):
     assert named(child(OMP_NUM_THREADS="4"), changed) == ["env.start.OMP_NUM_THREADS"]
 
 
+@pytest.mark.requirement("REQ-ENV-04")
 def test_library_deleted_after_mapping(child, library, tmp_path):
     copy = tmp_path / "libcopy.so"
     copy.write_bytes(library.read_bytes())
@@ -74,6 +77,7 @@ def test_library_deleted_after_mapping(child, library, tmp_path):
     assert "cannot be read" in str(fault)
 
 
+@pytest.mark.requirement("REQ-ENV-04")
 def test_library_replaced_after_mapping(child, library, tmp_path):
     copy, other = tmp_path / "libcopy.so", tmp_path / "other"
     copy.write_bytes(library.read_bytes())

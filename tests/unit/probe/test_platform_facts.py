@@ -28,6 +28,7 @@ def test_scopes():
     }
 
 
+@pytest.mark.requirement("REQ-ENV-05")
 def test_host_name_is_not_recorded():
     found = facts()
     assert found["platform.host_sha256"].value == hashlib.sha256(platform.node().encode()).hexdigest()

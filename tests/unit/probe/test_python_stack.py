@@ -63,6 +63,7 @@ def test_imported(facts, site):
     assert facts("import hqq.core")["python.hqq.record"] == (scope, value)
 
 
+@pytest.mark.requirement("REQ-ENV-04")
 def test_file_modified_after_the_installation(facts, site):
     install(site)
     clean = facts("import hqq.core")["python.hqq.record"][1]

@@ -72,6 +72,7 @@ def test_start_values_only_where_they_differ(now, start, expected):
     assert found == expected
 
 
+@pytest.mark.requirement("REQ-ENV-05")
 @pytest.mark.parametrize(
     ("name", "value", "recorded"),
     [

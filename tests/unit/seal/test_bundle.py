@@ -47,6 +47,7 @@ def test_reads_what_it_writes(alice: PrivateKey) -> None:
     alice.public.verify(bundle.signature.value, pae(PAYLOAD_TYPE, PAYLOAD))
 
 
+@pytest.mark.requirement("REQ-SEA-01")
 def test_payload_is_opaque_and_kept_to_the_byte(bob: PrivateKey) -> None:
     payload = b'\xff\x00 {"b": 1, "a": 2.50}\r\n'
     assert parse_bundle(make_bundle(payload, bob), "b").payload == payload
@@ -72,6 +73,7 @@ class _Faulty:
         return bytes([signature[0] ^ 1]) + signature[1:]
 
 
+@pytest.mark.requirement("REQ-SEA-09")
 def test_a_damaged_signature_is_not_published(alice: PrivateKey, bob: PrivateKey) -> None:
     for key in (alice, bob):
         with pytest.raises(KeyFault, match=f"does not verify under its own public key {key.public.fingerprint}"):
@@ -134,6 +136,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.requirement("REQ-SEA-05", "REQ-SEA-20")
 @pytest.mark.parametrize(("path", "value", "message"), REFUSED)
 def test_anything_else_than_the_specification_is_refused(
     path: str, value: object, message: str, bob: PrivateKey
@@ -145,6 +148,7 @@ def test_anything_else_than_the_specification_is_refused(
     assert message in str(caught.value)
 
 
+@pytest.mark.requirement("REQ-SEA-05")
 def test_two_signatures_are_refused(alice: PrivateKey) -> None:
     data = _edited(
         make_bundle(PAYLOAD, alice), lambda v: v["dsseEnvelope"]["signatures"].append({"sig": "AA==", "keyid": ""})
@@ -161,6 +165,7 @@ def test_a_bundle_beyond_the_limit_is_refused_unparsed(bob: PrivateKey, monkeypa
         parse_bundle(data + b" ", "b.json")
 
 
+@pytest.mark.requirement("REQ-SEA-05")
 def test_every_truncation_is_refused(bob: PrivateKey) -> None:
     data = make_bundle(PAYLOAD, bob)
     for length in range(len(data)):
@@ -177,6 +182,7 @@ def test_open_keeps_every_signature_in_order(alice: PrivateKey, bob: PrivateKey)
     ]
 
 
+@pytest.mark.requirement("REQ-SEA-06")
 def test_different_payloads_are_refused_though_they_mean_the_same(alice: PrivateKey, bob: PrivateKey) -> None:
     bundles = (("a", make_bundle(PAYLOAD, alice)), ("b", make_bundle(b'{"a": 1}', bob)))
     with pytest.raises(SignatureFault) as caught:

@@ -42,6 +42,7 @@ def test_two_persons_fill_two_roles(trust: Trust, alice: PrivateKey, bob: Privat
     )
 
 
+@pytest.mark.requirement("REQ-TRU-01")
 def test_unknown_key(trust: Trust, bob: PrivateKey, mallory: PrivateKey) -> None:
     found = mallory.public.fingerprint
     assert _texts(_seal(bob, mallory), trust) == [
@@ -49,6 +50,7 @@ def test_unknown_key(trust: Trust, bob: PrivateKey, mallory: PrivateKey) -> None
     ]
 
 
+@pytest.mark.requirement("REQ-TRU-02")
 def test_revoked_key(trust: Trust, alice: PrivateKey, bob: PrivateKey) -> None:
     revoked = with_revoked_key(trust, alice.public.fingerprint)
     assert _texts(_seal(alice, bob), revoked) == [
@@ -73,6 +75,7 @@ def test_hint_of_a_trusted_key_over_the_signature_of_an_untrusted_one(
     )
 
 
+@pytest.mark.requirement("REQ-SEA-03")
 def test_hint_of_another_trusted_person_does_not_move_the_signature(
     trust: Trust, alice: PrivateKey, bob: PrivateKey
 ) -> None:
@@ -87,6 +90,7 @@ def test_hint_of_another_trusted_person_does_not_move_the_signature(
     assert rest == ["p, role approver: too few persons signed; expected at least 1, found 0 (nobody)"]
 
 
+@pytest.mark.requirement("REQ-SEA-01")
 def test_every_bit_of_the_payload_counts(trust: Trust, bob: PrivateKey) -> None:
     sealed = _seal(bob)
     assert _texts(sealed, trust) == []
@@ -118,6 +122,7 @@ def test_signature_over_another_payload_type(trust: Trust, bob: PrivateKey) -> N
         assert first.startswith("x.json: the signature does not verify under the key of Bob")
 
 
+@pytest.mark.requirement("REQ-TRU-03")
 def test_threshold_counts_persons_not_keys(trust: Trust, alice: PrivateKey, bob: PrivateKey) -> None:
     second = generate("ed25519")
     two = _requiring(with_key(trust, TrustedKey(person="Alice", key=second.public, roles=("signer",))), signer=2)
@@ -130,12 +135,14 @@ def test_threshold_counts_persons_not_keys(trust: Trust, alice: PrivateKey, bob:
     assert _texts(_seal(alice, bob), two) == []
 
 
+@pytest.mark.requirement("REQ-TRU-04")
 def test_a_role_counts_only_for_who_has_it(trust: Trust, alice: PrivateKey) -> None:
     assert _texts(_seal(alice), trust) == [
         "p, role approver: too few persons signed; expected at least 1, found 0 (nobody)"
     ]
 
 
+@pytest.mark.requirement("REQ-SEA-02")
 def test_good_signatures_do_not_excuse_a_bad_one(trust: Trust, alice: PrivateKey, bob: PrivateKey) -> None:
     sealed = _seal(alice, bob)
     bad = replace(sealed.signatures[0], file="bad.json", value=b"\0")
@@ -153,12 +160,14 @@ def test_all_faults_are_collected_and_raised(
     assert "the seal for p does not hold (3 faults)" in str(caught.value)
 
 
+@pytest.mark.requirement("REQ-TRU-05")
 def test_a_product_without_rule_is_signed_by_nobody(trust: Trust, alice: PrivateKey, bob: PrivateKey) -> None:
     assert _texts(_seal(alice, bob), trust, "q") == [
         "trust.json: does not say who must sign for q; expected a rule for q, found none"
     ]
 
 
+@pytest.mark.requirement("REQ-TRU-05")
 def test_an_empty_trust_file_trusts_nobody(alice: PrivateKey, nobody: Trust) -> None:
     first, second = _texts(_seal(alice), nobody)
     assert first.startswith("0.json: signed with a key that is not trusted")
@@ -181,10 +190,12 @@ def test_identity_holds(trust: Trust) -> None:
     assert _identity(_accepting(trust, R2, R1)) == []
 
 
+@pytest.mark.requirement("REQ-ADM-03")
 def test_rollback(trust: Trust) -> None:
     assert _identity(trust, serial=4) == ["serial: older than p allows (rollback); expected >= 5, found 4"]
 
 
+@pytest.mark.requirement("REQ-ADM-03")
 def test_other_product(trust: Trust) -> None:
     assert _identity(trust, expect="q") == ["product: the manifest is for another product; expected q, found p"]
     assert _identity(trust, product="q", expect="p") == [
@@ -196,6 +207,7 @@ def test_other_product(trust: Trust) -> None:
     ]
 
 
+@pytest.mark.requirement("REQ-ADM-03")
 def test_roots_accepted_and_revoked(trust: Trust) -> None:
     assert _identity(_accepting(trust, R2)) == [f"root: not accepted for p; expected {R2}, found {R1}"]
     both = with_revoked_root(_accepting(trust, R1), product="p", root=R1)

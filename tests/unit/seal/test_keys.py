@@ -68,6 +68,7 @@ def test_signature_verifies_and_nothing_else_does(kind: KeyKind) -> None:
             public.verify(sig, message)
 
 
+@pytest.mark.requirement("REQ-SEA-03")
 def test_a_signature_of_one_kind_is_none_of_the_other() -> None:
     p256, edwards = generate("ecdsa-p256-sha256"), generate("ed25519")
     with pytest.raises(InvalidSignature):
@@ -107,6 +108,7 @@ def test_private_key_round_trip(kind: KeyKind, passphrase: bytes | None, tmp_pat
     assert label in path.read_bytes()
 
 
+@pytest.mark.requirement("REQ-SEA-07")
 def test_private_key_is_0600_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
@@ -116,6 +118,7 @@ def test_private_key_is_0600_whatever_the_umask(tmp_path: Path) -> None:
     assert (tmp_path / "k.pem").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.requirement("REQ-SEA-08")
 def test_keys_are_never_written_over(tmp_path: Path) -> None:
     path = tmp_path / "k.pem"
     path.write_bytes(b"precious")
@@ -127,6 +130,7 @@ def test_keys_are_never_written_over(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.requirement("REQ-SEA-07")
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o610, 0o601, 0o644, 0o777])
 def test_a_key_that_others_reach_is_refused(mode: int, tmp_path: Path) -> None:
     path = tmp_path / "k.pem"
@@ -170,6 +174,7 @@ def test_empty_passphrase_is_refused_before_anything_is_written(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.requirement("REQ-SEA-04")
 @pytest.mark.parametrize(("key", "name"), FOREIGN)
 def test_foreign_private_key_is_named(
     key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | x25519.X25519PrivateKey, name: str, tmp_path: Path
@@ -179,6 +184,7 @@ def test_foreign_private_key_is_named(
         load_private(path, None)
 
 
+@pytest.mark.requirement("REQ-SEA-04")
 @pytest.mark.parametrize(("key", "name"), FOREIGN)
 def test_foreign_public_key_is_named(
     key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | x25519.X25519PrivateKey, name: str
@@ -223,6 +229,7 @@ def test_a_private_key_in_the_place_of_a_public_one() -> None:
         load_public(generate("ed25519").to_pem(None))
 
 
+@pytest.mark.requirement("REQ-SEA-08")
 def test_a_key_never_shows_or_pickles_its_secret(tmp_path: Path) -> None:
     key = generate("ed25519")
     assert repr(key) == f"PrivateKey(ed25519, {key.public.fingerprint})" == str(key)
@@ -257,6 +264,7 @@ SMALL_ORDER = [
 ]
 
 
+@pytest.mark.requirement("REQ-SEA-04")
 @pytest.mark.parametrize("point", SMALL_ORDER)
 def test_ed25519_points_of_small_order_are_refused(point: str) -> None:
     raw = ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(point))

@@ -180,6 +180,7 @@ REFUSED = [
 ]  # fmt: skip
 
 
+@pytest.mark.requirement("REQ-TRU-06")
 @pytest.mark.parametrize(("edit", "message"), REFUSED)
 def test_anything_else_than_the_specification_is_refused(
     edit: Callable[[dict[str, Any]], object], message: str, trust: Trust
@@ -222,6 +223,7 @@ def test_a_certificate_has_one_spelling(form: str, full: Trust) -> None:
     assert "authorities[0].certificate: expected the PEM exactly as" in _refused(full, edit)
 
 
+@pytest.mark.requirement("REQ-TRU-07")
 def test_a_key_listed_twice_is_refused_even_for_two_persons(trust: Trust, alice: PrivateKey) -> None:
     def again(value: dict[str, Any]) -> None:
         value["keys"].append({**value["keys"][0], "person": "Carol"})
@@ -230,6 +232,7 @@ def test_a_key_listed_twice_is_refused_even_for_two_persons(trust: Trust, alice:
     assert expected in _refused(trust, again)
 
 
+@pytest.mark.requirement("REQ-TRU-07")
 @pytest.mark.parametrize("form", ["{}\n", "comment\n{}", "{0}{0}"])
 def test_pem_has_one_spelling(form: str, trust: Trust, alice: PrivateKey) -> None:
     message = _refused(trust, _key(publicKey=form.format(alice.public.pem.decode())))
@@ -243,6 +246,7 @@ def test_a_private_key_in_the_trust_file_is_called_that(trust: Trust, alice: Pri
     assert secret.splitlines()[1] not in message
 
 
+@pytest.mark.requirement("REQ-TRU-06")
 def test_every_truncation_is_refused(trust: Trust) -> None:
     data = trust_to_bytes(trust)
     for length in range(0, len(data), 7):

@@ -55,6 +55,7 @@ def test_with_key_adds_and_leaves_the_old_value_alone(trust: Trust) -> None:
         with_key(trust, TrustedKey(person="Carol", key=new, roles=("boss",)))
 
 
+@pytest.mark.requirement("REQ-TRU-08")
 def test_a_revoked_key_stays_and_cannot_be_added_again(trust: Trust, alice: PrivateKey) -> None:
     fingerprint = alice.public.fingerprint
     with pytest.raises(UsageError, match=f"key {fingerprint} is listed already, as a trusted key of Alice"):
@@ -82,6 +83,7 @@ def test_with_revoked_root(trust: Trust) -> None:
     assert _rule(with_revoked_root(once, product="p", root=R2)).revoked_roots == (R1, R2)
 
 
+@pytest.mark.requirement("REQ-TRU-08")
 def test_a_new_rule_forgets_no_revocation_and_opens_no_way_back(trust: Trust) -> None:
     revoked = with_revoked_root(trust, product="p", root=R1)
     newer = with_product(

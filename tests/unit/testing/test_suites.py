@@ -62,6 +62,7 @@ class WrongLeaves(HashlibEngine):
         return tuple(dataclasses.replace(d, fsverity64k="0" * 64) if len(d.leaves) > 32 else d for d in out)
 
 
+@pytest.mark.requirement("REQ-DIG-02")
 def test_the_engine_suite_finds_a_wrong_engine():
     class Suite(EngineSuite):
         def make_engine(self):
