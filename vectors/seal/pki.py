@@ -9,9 +9,11 @@ its duty makes none at another time than now, and none that is wrong.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 from asn1crypto import algos, cms, core, tsp
@@ -20,7 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 CODE_SIGNING: Final = ExtendedKeyUsageOID.CODE_SIGNING
@@ -228,3 +230,43 @@ def _signer_info(info: bytes, by: Issued, holder: asn1_x509.Certificate) -> cms.
             "signature": signature,
         }
     )
+
+
+_OPENSSL: Final = """\
+[tsa]
+default_tsa = own
+[own]
+serial = serial
+signer_cert = tsa.pem
+signer_key = tsa.key
+signer_digest = sha256
+default_policy = 1.2.3.4.1
+digests = sha256, sha384, sha512
+ess_cert_id_alg = sha256
+accuracy = secs:1
+"""
+# No `certs`: OpenSSL 3.0 writes more than one certificate in an order that strict DER readers refuse.
+
+
+def openssl_authority(directory: Path) -> Callable[[bytes], bytes]:
+    """Make a timestamp authority that OpenSSL runs; return what turns a query into a response, by the true time.
+
+    Args:
+        directory: where its files are made; ``root.pem`` in it is the certificate to trust.
+    """
+    years = {"begin": datetime(2020, 1, 1, tzinfo=UTC), "end": datetime(2120, 1, 1, tzinfo=UTC)}
+    root = authority("OpenSSL stamping root", **years)
+    own = stamper("OpenSSL stamper", root, **years)
+    directory.mkdir(parents=True)
+    key = own.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    files = {"root.pem": root.pem, "tsa.pem": own.pem, "tsa.key": key.decode("ascii"), "serial": "01\n"}
+    for name, text in {**files, "tsa.cnf": _OPENSSL}.items():
+        (directory / name).write_text(text)
+
+    def reply(request: bytes) -> bytes:
+        (directory / "q.tsq").write_bytes(request)
+        command = ["openssl", "ts", "-reply", "-config", "tsa.cnf", "-queryfile", "q.tsq", "-out", "r.tsr"]
+        subprocess.run(command, cwd=directory, check=True, capture_output=True)
+        return (directory / "r.tsr").read_bytes()
+
+    return reply

@@ -13,11 +13,10 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from cryptography import x509
-
 from weighmaster.core.canonical import dumps, loads
 from weighmaster.core.fields import Fields
 from weighmaster.errors import KeyFault, MalformedArtefact, SignatureFault, UsageError
+from weighmaster.seal.certificates import parse_certificate
 from weighmaster.seal.dsse import PAYLOAD_TYPE, pae
 from weighmaster.seal.keys import InvalidSignature, PublicKey
 
@@ -143,9 +142,9 @@ def _material(public: PublicKey, certificate: bytes | None) -> dict[str, object]
     if certificate is None:
         return {"publicKey": {"hint": public.fingerprint}, "tlogEntries": []}
     try:
-        certified = PublicKey(x509.load_der_x509_certificate(certificate).public_key())  # type: ignore[arg-type]
+        certified = PublicKey(parse_certificate(certificate).public_key())  # type: ignore[arg-type]
     except ValueError as error:
-        raise KeyFault(f"the certificate: expected one X.509 certificate in DER, found {str(error)[:80]}") from None
+        raise KeyFault(f"the certificate: expected one X.509 certificate in DER, found {error}") from None
     if certified != public:
         found = f"found one of {certified.fingerprint}"
         raise KeyFault(f"the certificate: expected one of the key {public.fingerprint}, {found}")
@@ -228,9 +227,9 @@ def _read_certificate(fields: Fields) -> bytes:
     data = fields.base64("rawBytes")
     fields.done()
     try:
-        x509.load_der_x509_certificate(data)
+        parse_certificate(data)
     except ValueError as error:
-        raise fields.fault("rawBytes", "one X.509 certificate in DER", str(error)[:120]) from None
+        raise fields.fault("rawBytes", "one X.509 certificate in DER", str(error)) from None
     return data
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -21,7 +22,16 @@ from weighmaster.errors import KeyFault, SignatureFault
 from weighmaster.seal.keys import PublicKey
 from weighmaster.seal.trust import Authority, Identity, Trust
 
-__all__ = ["Certified", "Unfit", "certified", "require_path", "require_purpose", "subjects"]
+__all__ = [
+    "Certified",
+    "Unfit",
+    "certified",
+    "moment_text",
+    "parse_certificate",
+    "require_path",
+    "require_purpose",
+    "subjects",
+]
 
 
 class Unfit(Exception):  # it never leaves this folder: callers make a fault of it
@@ -56,7 +66,11 @@ def certified(data: bytes, file: str, trust: Trust, at: datetime) -> Certified:
         SignatureFault: no path to a listed authority holds at that moment, it is revoked, it is not for signing, or it
             names nobody who is listed.
     """
-    leaf = x509.load_der_x509_certificate(data)
+    try:
+        leaf = parse_certificate(data)
+    except ValueError as error:
+        expected = "one X.509 certificate in DER"
+        raise SignatureFault(file, "its certificate cannot be read", expected=expected, found=str(error)) from None
     try:
         key = PublicKey(leaf.public_key())  # type: ignore[arg-type]  # the constructor checks what it is
         require_purpose(leaf, ExtendedKeyUsageOID.CODE_SIGNING, at)
@@ -67,6 +81,23 @@ def certified(data: bytes, file: str, trust: Trust, at: datetime) -> Certified:
         detail = f"the certificate of {_named(leaf)} does not hold"
         raise SignatureFault(file, detail, expected=unfit.expected, found=unfit.found) from None
     return Certified(key=key, person=identity.person, roles=identity.roles, authority=identity.authority)
+
+
+def parse_certificate(data: bytes) -> x509.Certificate:
+    """Return the one certificate in `data`, DER, read to its last field: the library reads names and extensions late.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    try:
+        certificate = x509.load_der_x509_certificate(data)
+        _fields = certificate.subject, certificate.issuer, certificate.extensions
+    except _UNREADABLE as error:
+        raise ValueError(" ".join(str(error).split())[:120]) from None
+    return certificate
+
+
+_UNREADABLE: Final = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
 
 def _named(certificate: x509.Certificate) -> str:
@@ -83,7 +114,7 @@ def require_purpose(leaf: x509.Certificate, purpose: ObjectIdentifier, at: datet
         Unfit: it is not.
     """
     _require_valid(leaf, at)
-    extensions = _extensions(leaf)
+    extensions = leaf.extensions
     if any(isinstance(e.value, x509.BasicConstraints) and e.value.ca for e in extensions):
         raise Unfit("the certificate of a signer", "one of an authority (CA)")
     usage = next((e.value for e in extensions if isinstance(e.value, x509.KeyUsage)), None)
@@ -98,23 +129,19 @@ def require_purpose(leaf: x509.Certificate, purpose: ObjectIdentifier, at: datet
 def _require_valid(certificate: x509.Certificate, at: datetime) -> None:
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not begin <= at <= end:
-        raise Unfit(f"one that is valid at {_text(at)}", f"one valid from {_text(begin)} to {_text(end)}")
+        raise Unfit(
+            f"one that is valid at {moment_text(at)}", f"one valid from {moment_text(begin)} to {moment_text(end)}"
+        )
 
 
-def _text(moment: datetime) -> str:
+def moment_text(moment: datetime) -> str:
+    """Return a moment for a message; unlike those of documents, one from a certificate can be of any year."""
     return instant_text(moment) if moment.year >= 1000 else moment.isoformat()  # noqa: PLR2004
-
-
-def _extensions(certificate: x509.Certificate) -> x509.Extensions:
-    try:
-        return certificate.extensions
-    except (ValueError, x509.DuplicateExtension) as error:
-        raise Unfit("well-formed extensions", str(error)[:120]) from None
 
 
 def subjects(leaf: x509.Certificate) -> tuple[str, ...]:
     """Return the subject alternative names by which a trust document can know the holder, as it writes them."""
-    names = [e.value for e in _extensions(leaf) if isinstance(e.value, x509.SubjectAlternativeName)]
+    names = [e.value for e in leaf.extensions if isinstance(e.value, x509.SubjectAlternativeName)]
     kinds = {x509.RFC822Name: "email", x509.UniformResourceIdentifier: "uri", x509.DNSName: "dns"}
     return tuple(f"{kinds[type(name)]}:{name.value}" for san in names for name in san if type(name) in kinds)
 
@@ -163,13 +190,9 @@ def _authority_policy(purpose: ObjectIdentifier) -> ExtensionPolicy:
         if usage is not None and not {purpose, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usage):
             raise ValueError(f"an authority for other extended key usages than {purpose.dotted_string}")
 
-    def is_authority(_policy: Policy, _certificate: x509.Certificate, constraints: x509.BasicConstraints) -> None:
-        if not constraints.ca:
-            raise ValueError("an issuer that is no authority (CA)")
-
     return (
         ExtensionPolicy.permit_all()
-        .require_present(x509.BasicConstraints, Criticality.CRITICAL, is_authority)
+        .require_present(x509.BasicConstraints, Criticality.CRITICAL, None)
         .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, signs)
         .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, allows)
     )

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from weighmaster.core.instant import instant_text
 from weighmaster.errors import IdentityFault, NotAdmitted, SignatureFault
 from weighmaster.seal.bundle import Sealed, Signature
-from weighmaster.seal.certificates import certified
+from weighmaster.seal.certificates import certified, moment_text
 from weighmaster.seal.dsse import PAYLOAD_TYPE, pae
 from weighmaster.seal.keys import InvalidSignature, PublicKey
 from weighmaster.seal.timestamps import trusted_time
@@ -132,8 +131,8 @@ def _listed_key(signature: Signature, trust: Trust, at: datetime) -> TrustedKey:
         raise SignatureFault(
             signature.file,
             f"the key of {listed.person} counts no more",
-            expected=f"a signature made at the latest at {instant_text(listed.not_after)}",
-            found=f"one of {instant_text(at)}, by {'its timestamp' if signature.timestamp else 'the clock'}",
+            expected=f"a signature made at the latest at {moment_text(listed.not_after)}",
+            found=f"one of {moment_text(at)}, by {'its timestamp' if signature.timestamp else 'the clock'}",
         )
     return listed
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from types import ModuleType
 from typing import Any, Final
@@ -17,9 +17,9 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from weighmaster.core.instant import CLOCK_SLACK, instant_text
+from weighmaster.core.instant import CLOCK_SLACK
 from weighmaster.errors import SignatureFault
-from weighmaster.seal.certificates import Unfit, require_path, require_purpose
+from weighmaster.seal.certificates import Unfit, moment_text, parse_certificate, require_path, require_purpose
 from weighmaster.seal.trust import TimestampAuthority, Trust
 
 __all__ = ["MEDIA_TYPE_QUERY", "MEDIA_TYPE_REPLY", "claimed_time", "query", "trusted_time"]
@@ -37,6 +37,19 @@ _HASHES: Final = {
 
 _STATUS: Final = ("granted", "granted with changes", "rejected", "waiting", "revocation warning", "revoked")
 _PURPOSE: Final = ExtendedKeyUsageOID.TIME_STAMPING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Token:
+    """What a granted response says, and the library's object for it."""
+
+    read: Any
+    digest: str
+    imprint: str
+    moment: datetime
+    digests: tuple[str, ...]
+    signers: tuple[tuple[x509.Name, int], ...]
+    certificates: tuple[x509.Certificate, ...]
 
 
 def query(value: bytes) -> bytes:
@@ -78,22 +91,22 @@ def trusted_time(response: bytes, value: bytes, file: str, *, trust: Trust, now:
     Raises:
         SignatureFault: it does not hold, or cannot be verified because the extra ``time`` is not installed.
     """
-    read = _read(response, file)
-    moment = _claimed_time(read, value, file)
-    if moment > now + CLOCK_SLACK:
-        expected = f"a moment not after {instant_text(now + CLOCK_SLACK)}"
-        raise SignatureFault(file, "the timestamp is from the future", expected=expected, found=instant_text(moment))
+    token = _read(response, file)
+    moment = _claimed_time(token, value, file)
+    if moment - now > CLOCK_SLACK:
+        expected = f"at most {CLOCK_SLACK.seconds} s after {moment_text(now)}"
+        raise SignatureFault(file, "the timestamp is from the future", expected=expected, found=moment_text(moment))
     reasons = []
     for authority in trust.timestamp_authorities:
         try:
-            _require_stamped(read, value, authority, moment)
+            _require_stamped(token, value, authority)
         except Unfit as unfit:
             reasons.append(f"{authority.name}: {unfit.found}")
         else:
             return moment
     raise SignatureFault(
         file,
-        f"the timestamp of {instant_text(moment)} does not hold",
+        f"the timestamp of {moment_text(moment)} does not hold",
         expected=f"one by an authority listed in {trust.file}",
         found="; ".join(reasons) or "no timestamp authority is listed",
     )
@@ -107,76 +120,81 @@ def _library(file: str) -> ModuleType:
         raise SignatureFault(file, "its timestamp cannot be verified", expected=expected, found=found) from None
 
 
-def _read(response: bytes, file: str) -> Any:
+def _read(response: bytes, file: str) -> _Token:
+    """Read a response whole. The library reads late, and not every damage is a `ValueError` to it."""
     library = _library(file)
     try:
         read = library.decode_timestamp_response(response)
-        status = int(read.status)
-        if status != 0:
-            found = _STATUS[status] if status < len(_STATUS) else str(status)
-            text = ", ".join(read.status_string)
-            detail = "the timestamp authority did not grant the timestamp"
-            raise SignatureFault(
-                file, detail, expected="granted", found=f"{found} {ascii(text) if text else ''}".strip()
-            )
-        read.tst_info, read.signed_data  # noqa: B018  # read on demand: damage shows here
-    except ValueError as error:
-        found = " ".join(str(error).split())[:120]
+        status, texts = int(read.status), read.status_string
+        token = _token(read) if status == 0 else None
+    except Exception as error:  # noqa: BLE001  # whatever it is, the bytes are not a timestamp
+        found = " ".join(f"{type(error).__name__} {error}".split())[:120]
         raise SignatureFault(
             file, "its timestamp cannot be read", expected="an RFC 3161 response", found=found
         ) from None
-    return read
+    if token is None:
+        found = " ".join([_STATUS[status] if status < len(_STATUS) else str(status), *map(ascii, texts)])
+        detail = "the timestamp authority did not grant the timestamp"
+        raise SignatureFault(file, detail, expected="granted", found=found)
+    return token
 
 
-def _claimed_time(read: Any, value: bytes, file: str) -> datetime:
-    imprint = read.tst_info.message_imprint
-    name = _HASHES.get(imprint.hash_algorithm.dotted_string)
+def _token(read: Any) -> _Token:
+    info, signed = read.tst_info, read.signed_data
+    return _Token(
+        read=read,
+        digest=info.message_imprint.hash_algorithm.dotted_string,
+        imprint=info.message_imprint.message.hex(),
+        moment=info.gen_time.replace(microsecond=0),
+        digests=tuple(sorted(d.dotted_string for d in signed.digest_algorithms)),
+        signers=tuple((s.issuer, s.serial_number) for s in signed.signer_infos),
+        certificates=tuple(parse_certificate(data) for data in sorted(signed.certificates)),
+    )
+
+
+def _claimed_time(token: _Token, value: bytes, file: str) -> datetime:
+    name = _HASHES.get(token.digest)
     if name is None:
-        found = str(imprint.hash_algorithm.dotted_string)
-        raise SignatureFault(file, "the timestamp uses another hash", expected="SHA-256, 384 or 512", found=found)
-    expected, found = hashlib.new(name, value).hexdigest(), imprint.message.hex()
-    if expected != found:
-        raise SignatureFault(
-            file, "the timestamp is over other bytes than this signature", expected=f"{name} {expected}", found=found
-        )
-    moment: datetime = read.tst_info.gen_time
-    return moment.replace(microsecond=0)
+        expected = "SHA-256, 384 or 512"
+        raise SignatureFault(file, "the timestamp uses another hash", expected=expected, found=token.digest)
+    imprint = hashlib.new(name, value).hexdigest()
+    if imprint != token.imprint:
+        detail = "the timestamp is over other bytes than this signature"
+        raise SignatureFault(file, detail, expected=f"{name} {imprint}", found=token.imprint)
+    return token.moment
 
 
-def _require_stamped(read: Any, value: bytes, authority: TimestampAuthority, moment: datetime) -> None:
+def _require_stamped(token: _Token, value: bytes, authority: TimestampAuthority) -> None:
     """Return if the response holds under one authority; everything in it is valid at the moment that it names.
 
     Raises:
         Unfit: it does not.
     """
     library = _library(authority.name)
-    signer = _signer(read)
-    require_purpose(signer, _PURPOSE, moment)
+    signer = _signer(token)
+    require_purpose(signer, _PURPOSE, token.moment)
     _require_stamping_only(signer)
-    require_path(signer, authority.certificates, authority.intermediates, _PURPOSE, moment)
+    require_path(signer, authority.certificates, authority.intermediates, _PURPOSE, token.moment)
     # Built anew each time from lists of its own: builders of this library that descend from one another share theirs.
     verifier = library.VerifierBuilder(
         roots=list(authority.certificates), intermediates=list(authority.intermediates)
     ).build()
     try:
-        verifier.verify_message(read, value)
-    except (library.VerificationError, ValueError) as error:
+        verifier.verify_message(token.read, value)
+    except Exception as error:  # noqa: BLE001  # whatever it is, nothing was verified
         raise Unfit("a timestamp that verifies", " ".join(str(error).split())[:200]) from None
 
 
-def _signer(read: Any) -> x509.Certificate:
+def _signer(token: _Token) -> x509.Certificate:
     """Return the certificate in the response that belongs to its one signer."""
-    digests = sorted(d.dotted_string for d in read.signed_data.digest_algorithms if d.dotted_string not in _HASHES)
-    if digests:
-        raise Unfit("SHA-256, 384 or 512", f"a token signed over another hash, {', '.join(digests)}")
-    signers: Sequence[Any] = list(read.signed_data.signer_infos)
-    if len(signers) != 1:
-        raise Unfit("one signer", f"{len(signers)} signers")
-    certificates = [x509.load_der_x509_certificate(data) for data in sorted(read.signed_data.certificates)]
-    wanted = (signers[0].issuer, signers[0].serial_number)
-    matching = [c for c in certificates if (c.issuer, c.serial_number) == wanted]
+    weak = [digest for digest in token.digests if digest not in _HASHES]
+    if weak:
+        raise Unfit("SHA-256, 384 or 512", f"a token signed over another hash, {', '.join(weak)}")
+    if len(token.signers) != 1:
+        raise Unfit("one signer", f"{len(token.signers)} signers")
+    matching = [c for c in token.certificates if (c.issuer, c.serial_number) == token.signers[0]]
     if len(matching) != 1:
-        raise Unfit("the certificate of the signer in the timestamp", f"{len(matching)} such certificates")
+        raise Unfit("the certificate of the signer in the timestamp", f"{len(matching)} certificates of its signer")
     return matching[0]
 
 
