@@ -215,7 +215,7 @@ def test_the_certificate_must_be_that_of_the_key(
         make_bundle(PAYLOAD, alice, certificate=world.carol.der)
     expected = f"the certificate: expected one of the key {alice.public.fingerprint}, found one of {theirs}"
     assert str(caught.value) == expected
-    with pytest.raises(KeyFault, match="the certificate: expected one X.509 certificate in DER, found "):
+    with pytest.raises(KeyFault, match=r"the certificate: expected one X\.509 certificate in DER, found "):
         make_bundle(PAYLOAD, alice, certificate=b"garbage")
     other = pki.leaf("Other", world.issuing, key=rsa.generate_private_key(65537, 2048))
     with pytest.raises(KeyFault, match="expected an ECDSA P-256 or Ed25519 key, found RSAPublicKey"):
