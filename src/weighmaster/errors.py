@@ -8,6 +8,7 @@ The tree (a test compares this drawing with the classes; the number is the exit 
     ├── MalformedArtefact           20
     ├── KeyFault                    13
     ├── StorageError                70
+    ├── ServiceError                70
     └── Fault                       70
         ├── SelfTestFault           16
         ├── SignatureFault          13
@@ -43,6 +44,7 @@ __all__ = [
     "NotAdmitted",
     "NotWeighed",
     "SelfTestFault",
+    "ServiceError",
     "SignatureFault",
     "SourceFault",
     "StageFault",
@@ -100,6 +102,13 @@ class StorageError(WeighmasterError):
 
     exit_code = 70
     remedy = "Free disk space or correct the permissions, then run the command again."
+
+
+class ServiceError(WeighmasterError):
+    """A service outside did not answer, or answered something else than what it was asked for."""
+
+    exit_code = 70
+    remedy = "Try again later or at another service; nothing was changed."
 
 
 class Fault(WeighmasterError):

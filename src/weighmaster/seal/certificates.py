@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
 
 from weighmaster.core.instant import instant_text
-from weighmaster.errors import KeyFault, SignatureFault
+from weighmaster.durable import read_whole
+from weighmaster.errors import KeyFault, MalformedArtefact, SignatureFault
 from weighmaster.seal.keys import PublicKey
 from weighmaster.seal.trust import Authority, Identity, Trust
 
@@ -26,6 +29,7 @@ __all__ = [
     "Certified",
     "Unfit",
     "certified",
+    "load_certificate",
     "moment_text",
     "parse_certificate",
     "require_path",
@@ -97,7 +101,27 @@ def parse_certificate(data: bytes) -> x509.Certificate:
     return certificate
 
 
+_MAX_FILE: Final = 1 << 16
 _UNREADABLE: Final = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+
+
+def load_certificate(path: Path) -> bytes:
+    """Return the one certificate in a PEM file, DER.
+
+    Raises:
+        UsageError: there is no such file.
+        MalformedArtefact: it holds no certificate, or more than one: those above the leaf are listed by who verifies.
+        StorageError: it cannot be read.
+    """
+    data, expected = read_whole(path, limit=_MAX_FILE), "one X.509 certificate in PEM"
+    try:
+        found = x509.load_pem_x509_certificates(data)
+    except _UNREADABLE as error:
+        text = " ".join(str(error).split())[:120]
+        raise MalformedArtefact(str(path), "", expected=expected, found=text) from None
+    if len(found) != 1:
+        raise MalformedArtefact(str(path), "", expected=expected, found=f"{len(found)} of them")
+    return found[0].public_bytes(Encoding.DER)
 
 
 def _named(certificate: x509.Certificate) -> str:
