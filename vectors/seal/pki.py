@@ -94,7 +94,7 @@ def issue(
     end: datetime = END,
     serial: int | None = None,
 ) -> Issued:
-    """Return a certificate with exactly these extensions, as pairs of extension and whether it is critical.
+    """Return a certificate with these extensions, as pairs of extension and whether critical, and key identifiers.
 
     Args:
         subject: common name; without `key`, also the label of a P-256 key.
@@ -115,12 +115,20 @@ def issue(
         not_valid_before=begin,
         not_valid_after=end,
     )
-    for extension, critical in extensions:
+    for extension, critical in [*extensions, *_identifiers(own, by)]:
         builder = builder.add_extension(extension, critical)
     elliptic = isinstance(signing, ec.EllipticCurvePrivateKey)
     algorithm = None if isinstance(signing, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     made = builder.sign(signing, algorithm, ecdsa_deterministic=True if elliptic else None)
     return Issued(certificate=made, key=own)
+
+
+def _identifiers(key: CertificateIssuerPrivateKeyTypes, by: Issued | None) -> list[tuple[x509.ExtensionType, bool]]:
+    """Return the identifiers of own and issuer's key, which RFC 5280 asks for and a strict OpenSSL misses otherwise."""
+    own = (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+    if by is None:
+        return [own]
+    return [own, (x509.AuthorityKeyIdentifier.from_issuer_public_key(by.certificate.public_key()), False)]
 
 
 def authority(subject: str, *, by: Issued | None = None, path_length: int | None = None, **options: Any) -> Issued:

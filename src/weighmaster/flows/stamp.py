@@ -118,4 +118,6 @@ def _read(answer: http.client.HTTPResponse, url: str, deadline: float) -> bytes:
             raise ServiceError(f"{url}: expected at most {MAX_TIMESTAMP} bytes, found more")
         if time.monotonic() > deadline:
             raise ServiceError(f"{url}: expected an answer in time, found one that does not end")
+    if answer.length:
+        raise ServiceError(f"{url}: expected {len(data) + answer.length} bytes, found {len(data)}")
     return bytes(data)
