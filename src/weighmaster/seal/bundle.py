@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from weighmaster.core.canonical import dumps, loads
 from weighmaster.core.fields import Fields
 from weighmaster.errors import KeyFault, MalformedArtefact, SignatureFault, UsageError
-from weighmaster.seal.certificates import parse_certificate
+from weighmaster.seal.certificates import certified_key, parse_certificate
 from weighmaster.seal.dsse import PAYLOAD_TYPE, pae
 from weighmaster.seal.keys import InvalidSignature, PublicKey
 
@@ -142,7 +142,7 @@ def _material(public: PublicKey, certificate: bytes | None) -> dict[str, object]
     if certificate is None:
         return {"publicKey": {"hint": public.fingerprint}, "tlogEntries": []}
     try:
-        certified = PublicKey(parse_certificate(certificate).public_key())  # type: ignore[arg-type]
+        certified = certified_key(parse_certificate(certificate))
     except ValueError as error:
         raise KeyFault(f"the certificate: expected one X.509 certificate in DER, found {error}") from None
     if certified != public:

@@ -29,6 +29,7 @@ __all__ = [
     "Certified",
     "Unfit",
     "certified",
+    "certified_key",
     "load_certificate",
     "moment_text",
     "parse_certificate",
@@ -76,11 +77,11 @@ def certified(data: bytes, file: str, trust: Trust, at: datetime) -> Certified:
         expected = "one X.509 certificate in DER"
         raise SignatureFault(file, "its certificate cannot be read", expected=expected, found=str(error)) from None
     try:
-        key = PublicKey(leaf.public_key())  # type: ignore[arg-type]  # the constructor checks what it is
+        key = certified_key(leaf)
         require_purpose(leaf, ExtendedKeyUsageOID.CODE_SIGNING, at)
         identity = _identity(leaf, _authorities(leaf, trust, at), trust)
-    except (KeyFault, ValueError, UnsupportedAlgorithm) as error:
-        raise SignatureFault(file, f"the key of the certificate: {error}") from None
+    except KeyFault as fault:
+        raise SignatureFault(file, str(fault)) from None
     except Unfit as unfit:
         detail = f"the certificate of {_named(leaf)} does not hold"
         raise SignatureFault(file, detail, expected=unfit.expected, found=unfit.found) from None
@@ -103,6 +104,18 @@ def parse_certificate(data: bytes) -> x509.Certificate:
 
 _MAX_FILE: Final = 1 << 16
 _UNREADABLE: Final = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+
+
+def certified_key(certificate: x509.Certificate) -> PublicKey:
+    """Return the key of a certificate's holder.
+
+    Raises:
+        KeyFault: it is of another kind.
+    """
+    try:
+        return PublicKey(certificate.public_key())  # type: ignore[arg-type]  # the constructor checks what it is
+    except (KeyFault, ValueError, UnsupportedAlgorithm) as error:
+        raise KeyFault(f"the key of the certificate: {' '.join(str(error).split())[:120]}") from None
 
 
 def load_certificate(path: Path) -> bytes:

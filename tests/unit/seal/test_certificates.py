@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 from weighmaster.errors import SignatureFault
@@ -68,7 +68,12 @@ def test_ed25519_in_a_certificate(world: SimpleNamespace, pki: SimpleNamespace, 
 
 
 @pytest.mark.parametrize(
-    "key", [lambda: rsa.generate_private_key(65537, 2048), lambda: ec.generate_private_key(ec.SECP384R1())]
+    "key",
+    [
+        lambda: rsa.generate_private_key(65537, 2048),
+        lambda: ec.generate_private_key(ec.SECP384R1()),
+        lambda: ec.generate_private_key(ec.SECP521R1()),
+    ],
 )
 def test_other_kinds_of_keys_above_the_leaf(key: Callable[[], Any], pki: SimpleNamespace, trusted: Trust) -> None:
     root = pki.authority("Root of another kind", key=key())
@@ -77,11 +82,22 @@ def test_other_kinds_of_keys_above_the_leaf(key: Callable[[], Any], pki: SimpleN
     assert holder.person == "Carol"
 
 
-def test_ed25519_above_the_leaf_is_refused(pki: SimpleNamespace, trusted: Trust) -> None:
-    root = pki.authority("Edwards CA", key=pki.edwards("Edwards CA"))
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        (ed25519.Ed25519PrivateKey.generate, "Forbidden public key algorithm"),
+        (lambda: rsa.generate_private_key(65537, 1024), "RSA"),
+        (lambda: ec.generate_private_key(ec.SECP256K1()), "Forbidden public key algorithm"),
+    ],
+)
+def test_other_keys_above_the_leaf_are_refused(
+    key: Callable[[], Any], reason: str, pki: SimpleNamespace, trusted: Trust
+) -> None:
+    root = pki.authority("Another root", key=key())
     authority = replace(trusted.authorities[0], certificate=root.certificate, intermediates=())
     text = _certified(pki.leaf("Carol", root, CAROL), replace(trusted, authorities=(authority,)))
-    assert "Forbidden public key algorithm" in text
+    assert "expected a path to an authority listed in trust.json, found House CA: " in text
+    assert reason in text
 
 
 # -- attacks: the leaf ------------------------------------------------------------------------------------------------
