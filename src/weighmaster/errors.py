@@ -94,7 +94,7 @@ class KeyFault(WeighmasterError):
     """A private key cannot be made, read or used."""
 
     exit_code = 13
-    remedy = "Check the key file, its permissions (0600) and its passphrase."
+    remedy = "Check the key file, its permissions (0600) and its passphrase, or the token, its labels and its PIN."
 
 
 class StorageError(WeighmasterError):

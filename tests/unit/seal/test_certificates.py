@@ -288,6 +288,44 @@ def test_name_constraints_hold(world: SimpleNamespace, pki: SimpleNamespace, tru
     assert "validation failed" in _certified(pki.leaf("Build", root, x509.DNSName("build.example.com")), changed)
 
 
+@pytest.mark.parametrize(
+    ("permitted", "excluded", "name", "reason"),
+    [
+        (x509.RFC822Name("example.org"), None, CAROL, ""),
+        (x509.RFC822Name("example.com"), None, CAROL, "no permitted name constraints matched SAN"),
+        (None, x509.RFC822Name("example.org"), CAROL, "excluded name constraint matched SAN"),
+        # What the library cannot judge it refuses; were it to pass over a constraint, an authority would be unbound.
+        (
+            x509.UniformResourceIdentifier("example.org"),
+            None,
+            x509.UniformResourceIdentifier("https://a.b/c"),
+            "unsupp",
+        ),
+        (None, x509.UniformResourceIdentifier("a.b"), x509.UniformResourceIdentifier("https://a.b/c"), "unsupported"),
+        (x509.DirectoryName(x509.Name([])), None, CAROL, "unsupported directoryName constraint"),
+    ],
+)
+def test_name_constraints_of_every_kind(
+    permitted: x509.GeneralName | None,
+    excluded: x509.GeneralName | None,
+    name: x509.GeneralName,
+    reason: str,
+    pki: SimpleNamespace,
+) -> None:
+    constraint = x509.NameConstraints(
+        permitted_subtrees=permitted and [permitted], excluded_subtrees=excluded and [excluded]
+    )
+    authority = (x509.BasicConstraints(ca=True, path_length=None), True)
+    root = pki.issue("Constrained CA", extensions=[authority, (constraint, True)])
+    leaf = pki.leaf("Carol", root, name).certificate
+    if not reason:
+        assert len(require_path(leaf, (root.certificate,), (), pki.CODE_SIGNING, NOW)) == 2
+        return
+    with pytest.raises(Unfit) as caught:
+        require_path(leaf, (root.certificate,), (), pki.CODE_SIGNING, NOW)
+    assert reason in caught.value.found
+
+
 def test_a_path_needs_a_root(world: SimpleNamespace) -> None:
     with pytest.raises((Unfit, ValueError)):
         require_path(world.carol.certificate, (), (), ExtendedKeyUsageOID.CODE_SIGNING, NOW)
