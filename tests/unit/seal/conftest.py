@@ -47,10 +47,10 @@ def mallory() -> PrivateKey:
 
 
 @pytest.fixture
-def trust(alice: PrivateKey, bob: PrivateKey) -> Trust:
+def trust(alice: PrivateKey, bob: PrivateKey, keeper: PrivateKey) -> Trust:
     return Trust(
         expires=datetime(2100, 1, 1, tzinfo=UTC),
-        roots=Roots(keys=(RootKey(person="Root", key=alice.public),), threshold=1),
+        roots=Roots(keys=(RootKey(person="Rosa", key=keeper.public),), threshold=1),
         keys=(
             TrustedKey(person="Alice", key=alice.public, roles=("signer",)),
             TrustedKey(person="Bob", key=bob.public, roles=("signer", "approver")),

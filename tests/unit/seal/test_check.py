@@ -161,8 +161,8 @@ def test_a_product_without_rule_is_signed_by_nobody(trust: Trust, alice: Private
     ]
 
 
-def test_an_empty_trust_file_trusts_nobody(trust: Trust, alice: PrivateKey) -> None:
-    first, second = _texts(_seal(alice), Trust(expires=trust.expires, roots=trust.roots))
+def test_an_empty_trust_file_trusts_nobody(alice: PrivateKey, nobody: Trust) -> None:
+    first, second = _texts(_seal(alice), nobody)
     assert first.startswith("0.json: signed with a key that is not trusted")
     assert second == "trust: does not say who must sign for p; expected a rule for p, found none"
 
