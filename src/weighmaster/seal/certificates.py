@@ -88,14 +88,14 @@ def certified(data: bytes, file: str, trust: Trust, at: datetime) -> Certified:
     return Certified(key=key, person=identity.person, roles=identity.roles, authority=identity.authority)
 
 
-def parse_certificate(data: bytes) -> x509.Certificate:
-    """Return the one certificate in `data`, DER, read to its last field: the library reads names and extensions late.
+def parse_certificate(data: bytes, *, pem: bool = False) -> x509.Certificate:
+    """Return the certificate in `data`, read to its last field: the library reads names and extensions late.
 
     Raises:
-        ValueError: there is none, or more than one.
+        ValueError: there is none in DER (or `pem`), it is damaged, or, in DER, something comes after it.
     """
     try:
-        certificate = x509.load_der_x509_certificate(data)
+        certificate = x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
         _fields = certificate.subject, certificate.issuer, certificate.extensions
     except _UNREADABLE as error:
         raise ValueError(" ".join(str(error).split())[:120]) from None

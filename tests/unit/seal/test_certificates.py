@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,12 +14,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
-from weighmaster.errors import SignatureFault
+from weighmaster.errors import MalformedArtefact, SignatureFault
 from weighmaster.seal.bundle import make_bundle, open_sealed
 from weighmaster.seal.certificates import Unfit, certified, require_path, subjects
 from weighmaster.seal.check import SignerRecord, require_signed, signature_faults, signature_records, threshold_faults
 from weighmaster.seal.keys import PrivateKey
 from weighmaster.seal.trust import Identity, RoleThreshold, Trust, TrustedKey
+from weighmaster.seal.trust_document import parse_document, trust_to_bytes
 from weighmaster.seal.trust_edit import with_authority, with_identity, with_revoked_identity, with_revoked_serial
 
 NOW = datetime(2030, 6, 1, 12, tzinfo=UTC)
@@ -516,3 +519,23 @@ def test_thresholds_for_another_document(world: SimpleNamespace, trusted: Trust)
     assert threshold_faults("waiver", (RoleThreshold(role="signer", threshold=1),), records) == ()
     (fault,) = threshold_faults("waiver", (RoleThreshold(role="approver", threshold=1),), records)
     assert str(fault) == "waiver, role approver: too few persons signed; expected at least 1, found 0 (nobody)"
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+def test_a_damaged_certificate_in_a_trust_document(world: SimpleNamespace, trusted: Trust) -> None:
+    """Each flipped bit is malformed, or another certificate: never a crash before anything is verified."""
+    data, der = trust_to_bytes(trusted), world.root.der
+    pem = json.dumps(world.root.pem).encode()
+    assert data.count(pem) == 1
+    for bit in range(0, 8 * len(der), 3):
+        changed = bytearray(der)
+        changed[bit // 8] ^= 1 << bit % 8
+        body = base64.b64encode(changed).decode()
+        lines = [body[i : i + 64] for i in range(0, len(body), 64)]
+        text = "\n".join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""])
+        try:
+            read = parse_document(data.replace(pem, json.dumps(text).encode()), "t")
+        except MalformedArtefact as error:
+            assert error.field == "authorities[0].certificate"  # noqa: PT017  # most are refused, some are other ones
+        else:
+            assert read != trusted
