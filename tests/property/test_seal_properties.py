@@ -22,6 +22,7 @@ from weighmaster.seal.trust_chain import parse_chain
 from weighmaster.seal.trust_document import parse_document, trust_to_bytes
 
 KEYS = tuple(generate(kind) for kind in KEY_KINDS for _ in range(3))
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
 PEOPLE = st.sampled_from(["Ada", "Ben", "Çelik"])
 DIGESTS = st.binary(min_size=32, max_size=32).map(bytes.hex)
 JSON = st.recursive(
@@ -98,7 +99,7 @@ def test_a_seal_holds_exactly_if_enough_people_in_force_signed(trust: Trust, sig
             >= required.threshold
             for required in rule.required_roles
         )
-        records, faults = signature_faults(sealed, trust, rule.product)
+        records, faults = signature_faults(sealed, trust, rule.product, now=NOW)
         assert (not faults) is (in_force and enough)
         assert {r.fingerprint for r in records} <= prints
 
