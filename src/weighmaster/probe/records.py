@@ -16,7 +16,7 @@ from typing import Final
 
 from weighmaster.probe.file_digests import file_sha256
 
-__all__ = ["Record", "parse_record", "record_value", "tree_value"]
+__all__ = ["Record", "modified_text", "parse_record", "record_value", "tree_value"]
 
 Record = Mapping[str, str]
 """Path below the installation's root to SHA-256 in hexadecimal digits, sorted by path."""
@@ -76,10 +76,11 @@ def record_value(record: Record, root: str, used: Iterable[str]) -> str | None:
         name = os.path.relpath(path, os.path.realpath(root))
         if record.get(name) != found:
             deviations.append((name if not name.startswith("..") else f"outside/{Path(path).name}", found))
-    return f"{value} {_modified(deviations)}" if deviations else value
+    return f"{value} {modified_text(deviations)}" if deviations else value
 
 
-def _modified(deviations: list[tuple[str, str]]) -> str:
+def modified_text(deviations: list[tuple[str, str]]) -> str:
+    """Return the first of some deviations by name, their number, and SHA-256 over their ``name,sha256`` lines."""
     lines = "".join(f"{path},{digest}\n" for path, digest in sorted(deviations))
     digest = hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
     first = min(deviations)[0].encode("utf-8", "backslashreplace").decode("utf-8")
