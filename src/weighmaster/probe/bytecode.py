@@ -45,7 +45,7 @@ def bytecode_fact(modules: Iterable[LoadedModule]) -> Fact:
     The value does not depend on which modules are loaded as long as all are as their sources, nor on where they lie.
     Bytecode without a source counts as modified.
     """
-    modules = tuple(modules)
+    modules = sorted(modules, key=lambda module: module.name)
     pairs = {(m.path, m.cached): m.name for m in modules if m.cached is not None and os.path.lexists(m.cached)}
     verdicts = _verdicts([(source, cached) for source, cached in pairs])
     suspects = {cached: name for (source, cached), name in pairs.items() if not verdicts.get((source, cached), True)}

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from weighmaster.core.environment import MAX_NAME, Fact, Scope
 from weighmaster.probe.file_digests import file_sha256
-from weighmaster.probe.modules import LoadedModule, in_standard_library
+from weighmaster.probe.modules import LoadedModule, in_standard_library, members, resolver
 from weighmaster.probe.records import modified_text, parse_record
 
 __all__ = ["Installed", "import_facts", "installed"]
@@ -69,10 +69,11 @@ def import_facts(
         where: by default what is installed.
     """
     found = installed() if where is None else where
-    packages, modified = tuple(covered), dict[str, str | None]()
-    outside, shadowed = list[Fact](), dict[str, str | None]()
-    for module in modules:
-        path = os.path.realpath(module.path)
+    loaded, resolve = tuple(modules), resolver()
+    known, outside = members(loaded, covered), list[Fact]()
+    modified, shadowed = dict[str, str | None](), dict[str, str | None]()
+    for module in loaded:
+        path = resolve(module.path)
         if in_standard_library(path):
             continue
         entry, digest = found.listed(path), file_sha256(path)
@@ -81,14 +82,14 @@ def import_facts(
             shadowed[module.name] = digest
         if entry is not None and not recorded:
             modified[entry[0]] = digest
-        if entry is None and not any(module.below(package) for package in packages):
+        if entry is None and module not in known:
             outside.append(_outside(module.name, digest))
     modified |= _modified_libraries(mapped, found)
     return (_summary("python.modified", modified, "instance"), _summary("python.shadowed", shadowed, "class"), *outside)
 
 
 def _modified_libraries(mapped: Iterable[str], where: Installed) -> Iterator[tuple[str, str | None]]:
-    for path in {os.path.realpath(path) for path in mapped}:
+    for path in set(mapped):  # the kernel gives resolved paths
         entry = where.listed(path)
         digest = None if entry is None else file_sha256(path)
         if entry is not None and (digest is None or digest not in entry[1]):

@@ -7,13 +7,13 @@ import functools
 import os
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Final
 
-__all__ = ["LoadedModule", "in_standard_library", "loaded_modules"]
+__all__ = ["LoadedModule", "in_standard_library", "loaded_modules", "members", "resolver"]
 
 _INSTALLED: Final = ("site-packages/", "dist-packages/")
 
@@ -37,9 +37,12 @@ class LoadedModule:
         """First part of the name."""
         return self.name.partition(".")[0]
 
-    def below(self, package: str) -> bool:
-        """Tell whether this is `package` or a module of it."""
-        return self.name == package or self.name.startswith(f"{package}.")
+
+def members(modules: Iterable[LoadedModule], packages: Iterable[str]) -> frozenset[LoadedModule]:
+    """Return which of these modules are one of these packages, or below one."""
+    exact = frozenset(packages)
+    below = tuple(f"{package}." for package in exact)
+    return frozenset(module for module in modules if module.name in exact or module.name.startswith(below))
 
 
 def loaded_modules(modules: Mapping[str, ModuleType] | None = None) -> tuple[LoadedModule, ...]:
@@ -68,6 +71,21 @@ def _loaded(name: str, module: ModuleType) -> LoadedModule | None:
         return None
     cached = spec.cached if located and path.endswith(".py") else None
     return LoadedModule(name=name, path=path, cached=cached)
+
+
+def resolver() -> Callable[[str], str]:
+    """Return a function that resolves links as `os.path.realpath` does, and asks about each folder once."""
+    folders: dict[str, str] = {}
+
+    def resolve(path: str) -> str:
+        folder, _, name = path.rpartition("/")
+        if not folder or name in {"", ".", ".."} or os.path.islink(path):  # noqa: PTH114  # thousands of paths
+            return os.path.realpath(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        return f"{folders[folder].rstrip('/')}/{name}"
+
+    return resolve
 
 
 def in_standard_library(path: str) -> bool:

@@ -17,7 +17,7 @@ from weighmaster.core.environment import Fact
 from weighmaster.probe.bytecode import bytecode_fact
 from weighmaster.probe.imports import import_facts
 from weighmaster.probe.mappings import parse_maps, read_maps
-from weighmaster.probe.modules import LoadedModule, loaded_modules
+from weighmaster.probe.modules import LoadedModule, loaded_modules, members
 from weighmaster.probe.records import parse_record, record_value, tree_value
 from weighmaster.probe.startup import customization_facts, pth_facts
 
@@ -79,7 +79,7 @@ def python_facts(modules: Mapping[str, ModuleType] | None = None) -> tuple[Fact,
     facts = [*_interpreter(), *customization_facts(loaded), *pth_facts()]
     for name, (kind, names) in DISTRIBUTIONS.items():
         facts += _distribution(name, kind, _used(names, imported, loaded, mapped))
-    facts.append(bytecode_fact(module for module in loaded if any(module.below(package) for package in packages)))
+    facts.append(bytecode_fact(members(loaded, packages)))
     return (*facts, *import_facts(loaded, mapped, covered=packages))
 
 
@@ -102,7 +102,7 @@ def _used(
     folders = tuple(f for package in here for f in list(getattr(imported[package], "__path__", ())))
     below = tuple(f"{os.path.realpath(folder)}/" for folder in folders)
     used = {path for path in mapped if path.startswith(below)}
-    used |= {module.path for module in loaded if any(module.below(package) for package in here)}
+    used |= {module.path for module in members(loaded, here)}
     return _Used(folders=folders, files=frozenset(used))
 
 

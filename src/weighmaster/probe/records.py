@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from weighmaster.probe.file_digests import file_sha256
+from weighmaster.probe.modules import resolver
 
 __all__ = ["Record", "modified_text", "parse_record", "record_value", "tree_value"]
 
@@ -68,14 +69,14 @@ def record_value(record: Record, root: str, used: Iterable[str]) -> str | None:
     """
     lines = "".join(f"{path},{digest}\n" for path, digest in record.items())
     value = f"record:{hashlib.sha256(lines.encode('utf-8', 'surrogateescape')).hexdigest()}"
-    deviations = []
-    for path in sorted({os.path.realpath(path) for path in used}):
+    deviations, base = [], f"{os.path.realpath(root).rstrip('/')}/"
+    for path in sorted(set(map(resolver(), used))):
         found = file_sha256(path)
         if found is None:
             return None
-        name = os.path.relpath(path, os.path.realpath(root))
+        name = path.removeprefix(base) if path.startswith(base) else f"outside/{Path(path).name}"
         if record.get(name) != found:
-            deviations.append((name if not name.startswith("..") else f"outside/{Path(path).name}", found))
+            deviations.append((name, found))
     return f"{value} {modified_text(deviations)}" if deviations else value
 
 

@@ -94,6 +94,14 @@ def test_unlisted_and_outside_and_unreadable(root, tmp_path_factory):
     assert value(root, "pkg/gone.py") is None
 
 
+def test_file_reached_through_links_is_the_file(root, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("links")
+    (elsewhere / "root").symlink_to(root)
+    (elsewhere / "b.py").symlink_to(root / "pkg/b.py")
+    used = [str(elsewhere / "root/pkg/__init__.py"), str(elsewhere / "b.py")]
+    assert record_value(parse_record(RECORD), str(elsewhere / "root"), used) == value(root)
+
+
 @pytest.mark.parametrize("digest", ["sha256=!!!", "sha256=", "sha256=YWJj", "md5=abc"])
 def test_digest_that_is_none_agrees_with_no_file(root, digest):
     found = value(root, "pkg/b.py", record=f"pkg/b.py,{digest},6\n")
