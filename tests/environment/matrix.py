@@ -143,6 +143,14 @@ CASES: Final = (
         "bytecode",
         "a forged `.pyc` of `numpy.version` in `PYTHONPYCACHEPREFIX`",
         "python.bytecode",
+        code="assert numpy.version.forged",
+        PYTHONPYCACHEPREFIX="{tmp}",
+    ),
+    _plain(
+        "bytecode-standard",
+        "a forged `.pyc` of `colorsys`, of the standard library, in `PYTHONPYCACHEPREFIX`",
+        "python.bytecode",
+        code="import colorsys; assert colorsys.forged",
         PYTHONPYCACHEPREFIX="{tmp}",
     ),
     _plain(

@@ -155,9 +155,17 @@ def _file(module: str) -> Path:
     return Path(spec.origin)
 
 
+def _forge_in(folder: Path, module: str) -> None:
+    source = _file(module)
+    _forge(source, folder / str(source.parent).lstrip("/") / f"{source.stem}.{sys.implementation.cache_tag}.pyc")
+
+
 def bytecode(folder: Path) -> None:
-    source = _file("numpy.version")
-    _forge(source, folder / str(source.parent).lstrip("/") / f"version.{sys.implementation.cache_tag}.pyc")
+    _forge_in(folder, "numpy.version")
+
+
+def bytecode_standard(folder: Path) -> None:
+    _forge_in(folder, "colorsys")
 
 
 def gate_bytecode(folder: Path) -> None:
@@ -263,6 +271,7 @@ NEEDS_LIBRARY = {"preload", "memory-library", "deleted-library"}
 PREPARED: dict[str, Callable[[Path], Path | None]] = {
     "gate-bytecode": gate_bytecode,
     "bytecode": bytecode,
+    "bytecode-standard": bytecode_standard,
     "sourceless": sourceless,
     "shadow-standard": shadow_standard,
     "shadow-numpy": shadow_numpy,

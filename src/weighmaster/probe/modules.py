@@ -13,7 +13,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Final
 
-__all__ = ["LoadedModule", "in_standard_library", "loaded_modules", "members", "resolver"]
+__all__ = ["LoadedModule", "in_standard_library", "loaded_modules", "members", "resolver", "standard_folder"]
 
 _INSTALLED: Final = ("site-packages/", "dist-packages/")
 
@@ -94,8 +94,13 @@ def in_standard_library(path: str) -> bool:
     return folder is not None and not path.removeprefix(folder).startswith(_INSTALLED)
 
 
+def standard_folder() -> str:
+    """Return the folder of the standard library's sources."""
+    return sysconfig.get_path("stdlib")
+
+
 @functools.cache
 def _standard_folders() -> tuple[str, ...]:
     archive = f"{sys.base_prefix}/{sys.platlibdir}/python{sys.version_info.major}{sys.version_info.minor}.zip"
-    named = (sysconfig.get_path("stdlib"), sysconfig.get_config_var("DESTSHARED"), archive)
+    named = (standard_folder(), sysconfig.get_config_var("DESTSHARED"), archive)
     return tuple(os.path.realpath(folder).rstrip("/") + "/" for folder in named if folder)

@@ -17,7 +17,7 @@ from weighmaster.core.environment import Fact
 from weighmaster.probe.bytecode import bytecode_fact
 from weighmaster.probe.imports import import_facts
 from weighmaster.probe.mappings import parse_maps, read_maps
-from weighmaster.probe.modules import LoadedModule, loaded_modules, members
+from weighmaster.probe.modules import LoadedModule, in_standard_library, loaded_modules, members, standard_folder
 from weighmaster.probe.records import parse_record, record_value, tree_value
 from weighmaster.probe.startup import customization_facts, pth_facts
 
@@ -53,6 +53,22 @@ a newer verifier must be able to admit an older manifest.
 """
 
 
+_ASIDE: Final = frozenset(
+    [
+        "__pycache__",
+        "dist-packages",
+        "ensurepip",
+        "idlelib",
+        "lib2to3",
+        "site-packages",
+        "test",
+        "tkinter",
+        "turtledemo",
+    ]
+)
+"""Folders of the standard library that a system installs apart from it, and that nothing here is served with."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Used:
     """What this process has of the packages of one distribution.
@@ -79,7 +95,8 @@ def python_facts(modules: Mapping[str, ModuleType] | None = None) -> tuple[Fact,
     facts = [*_interpreter(), *customization_facts(loaded), *pth_facts()]
     for name, (kind, names) in DISTRIBUTIONS.items():
         facts += _distribution(name, kind, _used(names, imported, loaded, mapped))
-    facts.append(bytecode_fact(members(loaded, packages)))
+    standard = {module for module in loaded if in_standard_library(module.path)}
+    facts += [_standard_library(), bytecode_fact(members(loaded, packages) | standard)]
     return (*facts, *import_facts(loaded, mapped, covered=packages))
 
 
@@ -90,6 +107,11 @@ def _interpreter() -> tuple[Fact, ...]:
         Fact.of("python.version", platform.python_version()),
         Fact.of("python.compiler", platform.python_compiler(), scope="instance"),
     )
+
+
+def _standard_library() -> Fact:
+    value = tree_value([standard_folder()], without=_ASIDE)
+    return Fact.unreadable("python.stdlib") if value is None else Fact.of("python.stdlib", value)
 
 
 def _used(

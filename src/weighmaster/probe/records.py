@@ -10,7 +10,7 @@ import base64
 import csv
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -88,17 +88,27 @@ def modified_text(deviations: list[tuple[str, str]]) -> str:
     return f"modified:{first} files:{len(deviations)} sha256:{digest}"
 
 
-def tree_value(folders: Iterable[str]) -> str | None:
+def tree_value(folders: Iterable[str], *, without: frozenset[str] = frozenset()) -> str | None:
     """Return ``tree:`` and SHA-256 over all code below `folders` (an editable or otherwise unrecorded install).
 
     All of it, not what happens to be imported: else the value would depend on what a process did before. None where
     there is no code, or a file cannot be read.
+
+    Args:
+        folders: of packages.
+        without: names right below a folder that are left out.
     """
     entries: dict[str, str | None] = {}
     for folder in folders:
-        for path in (p for p in Path(folder).rglob("*") if p.suffix in _CODE):
-            entries[f"{Path(folder).name}/{path.relative_to(folder).as_posix()}"] = file_sha256(str(path))
+        for path in _code_below(folder, without):
+            entries[f"{Path(folder).name}{path.removeprefix(folder.rstrip('/'))}"] = file_sha256(path)
     if not entries or None in entries.values():
         return None
     lines = "".join(f"{path},{digest}\n" for path, digest in sorted(entries.items()))
     return f"tree:{hashlib.sha256(lines.encode('utf-8', 'surrogateescape')).hexdigest()}"
+
+
+def _code_below(folder: str, without: frozenset[str]) -> Iterator[str]:
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if root != folder or name not in without]
+        yield from (f"{root}/{name}" for name in files if name.endswith(_CODE))

@@ -120,3 +120,21 @@ def test_tree(root):
     (root / "pkg/sub/c.py").rename(root / "pkg/sub/d.py")
     assert tree_value([str(root / "pkg")]) not in {first, second}
     assert tree_value([]) is None
+
+
+def test_tree_without_some_folders_right_below(root):
+    first = tree_value([str(root / "pkg")])
+    for folder in ("pkg/aside", "pkg/sub/aside"):
+        (root / folder).mkdir(parents=True)
+    (root / "pkg/aside/c.py").write_bytes(b"")
+    assert tree_value([str(root / "pkg")], without=frozenset({"aside"})) == first
+    (root / "pkg/sub/aside/c.py").write_bytes(b"")
+    assert tree_value([str(root / "pkg")], without=frozenset({"aside"})) != first
+
+
+def test_tree_is_that_of_the_specification(root):
+    lines = "".join(
+        f"pkg/{name},{hashlib.sha256(text).hexdigest()}\n"
+        for name, text in (("__init__.py", b"a = 1\n"), ("b.py", b"b = 1\n"))
+    )
+    assert tree_value([str(root / "pkg")]) == f"tree:{hashlib.sha256(lines.encode()).hexdigest()}"
