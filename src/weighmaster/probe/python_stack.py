@@ -17,7 +17,14 @@ from weighmaster.core.environment import Fact
 from weighmaster.probe.bytecode import bytecode_fact
 from weighmaster.probe.imports import import_facts
 from weighmaster.probe.mappings import parse_maps, read_maps
-from weighmaster.probe.modules import LoadedModule, in_standard_library, loaded_modules, members, standard_folder
+from weighmaster.probe.modules import (
+    LoadedModule,
+    in_standard_library,
+    loaded_modules,
+    members,
+    resolver,
+    standard_folder,
+)
 from weighmaster.probe.records import parse_record, record_value, tree_value
 from weighmaster.probe.startup import customization_facts, pth_facts
 
@@ -95,7 +102,8 @@ def python_facts(modules: Mapping[str, ModuleType] | None = None) -> tuple[Fact,
     facts = [*_interpreter(), *customization_facts(loaded), *pth_facts()]
     for name, (kind, names) in DISTRIBUTIONS.items():
         facts += _distribution(name, kind, _used(names, imported, loaded, mapped))
-    standard = {module for module in loaded if in_standard_library(module.path)}
+    resolve = resolver()
+    standard = {module for module in loaded if in_standard_library(resolve(module.path))}
     facts += [_standard_library(), bytecode_fact(members(loaded, packages) | standard)]
     return (*facts, *import_facts(loaded, mapped, covered=packages))
 
