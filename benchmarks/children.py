@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -145,9 +146,29 @@ def admit(model: Path, directory: Path, started: float) -> dict[str, Any]:
     return out | {"bytes": done.nbytes, "tensors": len(admission.manifest.gate.rows)}
 
 
+def collected(kind: str) -> dict[str, Any]:
+    """Collect the environment twice and more, after ``import torch`` alone or after a forward pass of a BERT."""
+    import torch
+
+    if kind == "transformers":
+        import transformers
+
+        sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+        transformers.BertModel(transformers.BertConfig(vocab_size=128, **sizes)).eval()(torch.arange(4)[None])
+    from weighmaster.capture.torch_switches import torch_facts
+    from weighmaster.probe.collect import collect
+
+    out: dict[str, Any] = {}
+    first = timed(out, "first", lambda: collect(torch_facts()))
+    again = [spent(lambda: collect(torch_facts())) for _ in range(5)]
+    out |= {f"again_{key}": statistics.median(run[key] for run in again) for key in ("cpu", "wall")}
+    return out | {"facts": len(first.facts), "class_facts": len(first.scoped("class")), "modules": len(sys.modules)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("hash", "many", "rest", "weigh", "admit"))
+    parser.add_argument("what", choices=("hash", "many", "rest", "weigh", "admit", "collect"))
+    parser.add_argument("--kind", choices=("torch", "transformers"), default="torch")
     parser.add_argument("--mib", type=int, default=16)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=1)
@@ -160,6 +181,7 @@ def main() -> None:
         "many": lambda: many(args.count, args.threads),
         "rest": lambda: rest(args.path, args.threads),
         "weigh": lambda: weigh(args.path, args.directory, args.started),
+        "collect": lambda: collected(args.kind),
         "admit": lambda: admit(args.path, args.directory, args.started),
     }
     print(json.dumps(run[args.what]()))

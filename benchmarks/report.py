@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from measure import median
 
-__all__ = ["Goal", "goals", "newest", "render", "write"]
+__all__ = ["Goal", "environment_section", "goals", "newest", "render", "write"]
 
 HERE: Final = Path(__file__).parent
 README: Final = HERE / "README.md"
@@ -166,10 +166,21 @@ def start_goal(start: dict[str, Any]) -> Goal:
     return Goal(what="`weighmaster --help`", measured=wall, bound=150, unit="ms", strict=True)
 
 
-def goals(result: dict[str, Any]) -> tuple[Goal, ...]:
+COLLECTED: Final = {"torch": "`import torch`", "transformers": "torch and transformers, after a forward pass"}
+
+
+def environment_goals(environment: dict[str, Any]) -> Iterator[Goal]:
+    """Yield the goals of point 6."""
+    for kind, words in COLLECTED.items():
+        wall = median(environment["collect"][kind], "again_wall")
+        yield Goal(what=f"collection again, {words}", measured=wall, bound=1, unit="s", strict=True)
+
+
+def goals(result: dict[str, Any], environment: dict[str, Any] | None = None) -> tuple[Goal, ...]:
     """Return every goal, met or not."""
     peers = [g for p in PLACES for g in peer_goals(p, result["peers"][p]["cases"])]
-    return (*peers, *many_goals(result["many"]), rest_goal(result["rest"]), start_goal(result["start"]))
+    others = () if environment is None else environment_goals(environment)
+    return (*peers, *many_goals(result["many"]), rest_goal(result["rest"]), start_goal(result["start"]), *others)
 
 
 # -- text ---------------------------------------------------------------------------------------------------------
@@ -310,9 +321,47 @@ def start_section(start: dict[str, Any]) -> Iterator[str]:
     )
 
 
-def render(result: dict[str, Any], source: str) -> str:
-    """Return the page of one result."""
-    every = goals(result)
+def environment_section(environment: dict[str, Any], source: str) -> Iterator[str]:
+    yield "## 6. Collecting the environment"
+    collected, processes = environment["collect"], environment["peers"]["process"]["cases"]
+    yield (
+        f"From {source}: {environment['parameters']['repeats']} rounds on {environment['date']}, each case in a fresh "
+        f"process; load average {environment['load_before'][0]:.1f} before, {environment['load_after'][0]:.1f} after. "
+        "CPU-seconds count the processes that compile sources."
+    )
+    rows = (
+        (
+            f"{words}, {collected[kind][0]['modules']:,} modules: {when}",
+            f"{median(collected[kind], f'{key}_wall'):.2f}",
+            f"{median(collected[kind], f'{key}_cpu'):.2f}",
+        )
+        for kind, words in COLLECTED.items()
+        for key, when in (("first", "first"), ("again", "again"))
+    )
+    yield table(("", "wall s", "CPU-s"), rows)
+    words = {
+        "import": "`python -c 'import torch'`",
+        "collect_env": "`python -m torch.utils.collect_env`",
+        "ours": "the same process as the first, with our first collection",
+    }
+    whole = (
+        (words[name], f"{median(runs, 'wall'):.2f}", f"{median(runs, 'cpu'):.2f}") for name, runs in processes.items()
+    )
+    yield table(("whole process", "wall s", "CPU-s"), whole)
+    yield goal_table(environment_goals(environment))
+    yield (
+        "The first collection reads every mapped library and imported file and compiles the sources of the packages "
+        "that a class is bound to, to compare with their cached bytecode; what it found is remembered by device, "
+        "inode, size and times, within the process only. `collect_env` runs tools and prints versions: it digests no "
+        "file and compares nothing, so it is the nearest peer and not an equal one."
+    )
+
+
+def render(
+    result: dict[str, Any], source: str, environment: dict[str, Any] | None = None, environment_source: str = ""
+) -> str:
+    """Return the page of one result, and of one of the environment's where there is any."""
+    every = goals(result, environment)
     missed = [g.what for g in every if not g.met]
     summary = f"{len(every) - len(missed)} of {len(every)} goals are met." + (
         " Not met or not shown: " + "; ".join(missed) + "." if missed else ""
@@ -328,6 +377,7 @@ def render(result: dict[str, Any], source: str) -> str:
         *rest_section(result["rest"]),
         *gate_section(result["gate"]),
         *start_section(result["start"]),
+        *(() if environment is None else environment_section(environment, environment_source)),
     )
     return "\n\n".join((*head, *sections)) + "\n"
 
@@ -352,22 +402,23 @@ def method(result: dict[str, Any]) -> Iterator[str]:
     )
 
 
-def newest() -> Path:
-    """Return the newest result.
+def newest(kind: str = "digest") -> Path:
+    """Return the newest result of one kind, ``digest`` or ``environment``.
 
     Raises:
         SystemExit: there is none.
     """
-    found = sorted(RESULTS.glob("digest-*.json"))
+    found = sorted(RESULTS.glob(f"{kind}-*.json"))
     if not found:
         raise SystemExit("no results: run 'make bench'")
     return found[-1]
 
 
 def page() -> str:
-    """Return the page of the newest result."""
-    path = newest()
-    return render(json.loads(path.read_text(encoding="utf-8")), f"`results/{path.name}`")
+    """Return the page of the newest results."""
+    paths = newest(), newest("environment")
+    digests, environment = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
+    return render(digests, f"`results/{paths[0].name}`", environment, f"`results/{paths[1].name}`")
 
 
 def write() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from weighmaster.core.environment import Environment, Fact
 from weighmaster.probe.cpu import cpu_facts
 from weighmaster.probe.gpu import gpu_facts
-from weighmaster.probe.libraries import library_facts
+from weighmaster.probe.libraries import anonymous_fact, library_facts
 from weighmaster.probe.platform_facts import platform_facts
 from weighmaster.probe.python_stack import python_facts
 from weighmaster.probe.variables import variable_facts
@@ -27,5 +27,13 @@ def collect(extra: Iterable[Fact] = ()) -> Environment:
     """
     given = tuple(extra)
     # Libraries first: asking NVML maps its library, and asking is not part of what is described.
-    groups = (library_facts(), cpu_facts(), gpu_facts(), platform_facts(), python_facts(), variable_facts())
+    groups = (
+        library_facts(),
+        (anonymous_fact(),),
+        cpu_facts(),
+        gpu_facts(),
+        platform_facts(),
+        python_facts(),
+        variable_facts(),
+    )
     return Environment.of((*(fact for group in groups for fact in group), *given))

@@ -17,18 +17,31 @@ _LIBRARY: Final = "libnvidia-ml.so.1"
 _SYSTEM: Final[tuple[tuple[str, str, Scope], ...]] = (
     ("gpu.driver", "nvmlSystemGetDriverVersion", "class"),
     ("gpu.cuda_driver", "nvmlSystemGetCudaDriverVersion_v2", "class"),
+    ("gpu.confidential_computing", "nvmlSystemGetConfComputeState", "class"),
 )
 _DEVICE: Final[tuple[tuple[str, str, Scope], ...]] = (
     ("gpu.names", "nvmlDeviceGetName", "class"),
     ("gpu.compute_capabilities", "nvmlDeviceGetCudaComputeCapability", "class"),
+    ("gpu.cores", "nvmlDeviceGetNumGpuCores", "class"),
     ("gpu.ecc_modes", "nvmlDeviceGetEccMode", "class"),
     ("gpu.mig_modes", "nvmlDeviceGetMigMode", "class"),
-    ("gpu.vbios", "nvmlDeviceGetVbiosVersion", "instance"),
+    ("gpu.board_parts", "nvmlDeviceGetBoardPartNumber", "instance"),
     ("gpu.gsp_firmware", "nvmlDeviceGetGspFirmwareVersion", "instance"),
-    ("gpu.uuids", "nvmlDeviceGetUUID", "instance"),
+    ("gpu.gsp_modes", "nvmlDeviceGetGspFirmwareMode", "instance"),
+    ("gpu.inforom", "nvmlDeviceGetInforomImageVersion", "instance"),
+    ("gpu.memory", "nvmlDeviceGetMemoryInfo", "instance"),
+    ("gpu.power_limits", "nvmlDeviceGetEnforcedPowerLimit", "instance"),
     ("gpu.serials", "nvmlDeviceGetSerial", "instance"),
+    ("gpu.uuids", "nvmlDeviceGetUUID", "instance"),
+    ("gpu.vbios", "nvmlDeviceGetVbiosVersion", "instance"),
 )
 """Facts over all GPUs that NVML shows: the different values, sorted, so that their number and order do not matter."""
+
+_FIELDS: Final = {
+    "nvmlSystemGetConfComputeState": ("environment", "ccFeature", "devToolsMode"),
+    "nvmlDeviceGetMemoryInfo": ("total",),
+}
+"""Getters that answer with a structure, and what is read from it."""
 
 
 def gpu_facts(nvml: Any = None) -> tuple[Fact, ...]:
@@ -85,21 +98,28 @@ def _read(nvml: Any) -> tuple[Fact, ...]:
 
 
 def _fact(nvml: Any, name: str, scope: Scope, arguments: list[tuple[Any, ...]], getter: str) -> Fact:
-    """Return the different answers of one getter over all devices; what a device does not support is ``none``."""
+    """Return the different answers of one getter over all devices; what a device does not support is ``none``.
+
+    A function that this module or this driver does not have is absent: there is no such thing to ask.
+    """
     call, answers = getattr(nvml, getter, None), set()
     if call is None or not arguments:
         return Fact.absent(name, scope=scope)
     for argument in arguments:
         try:
-            answers.add(_text(call(*argument)))
+            answers.add(_text(call(*argument), _FIELDS.get(getter, ())))
         except nvml.NVMLError as error:
+            if type(error).__name__ == "NVMLError_FunctionNotFound":
+                return Fact.absent(name, scope=scope)
             if type(error).__name__ != "NVMLError_NotSupported":
                 return Fact.unreadable(name, scope=scope)
             answers.add("none")
     return Fact.of(name, "; ".join(sorted(answers)), scope=scope)
 
 
-def _text(answer: object) -> str:
+def _text(answer: object, fields: tuple[str, ...]) -> str:
+    if fields:
+        return " ".join(f"{field}={getattr(answer, field)}" for field in fields)
     if isinstance(answer, bytes):
         return answer.decode("utf-8", "replace")
     return ".".join(str(part) for part in answer) if isinstance(answer, (tuple, list)) else str(answer)

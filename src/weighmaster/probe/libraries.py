@@ -18,9 +18,9 @@ from typing import Final
 from urllib.parse import quote
 
 from weighmaster.core.environment import Fact, Scope
-from weighmaster.probe.mappings import MappedFile, mapped_sha256, parse_maps, read_maps
+from weighmaster.probe.mappings import MappedFile, anonymous_code, mapped_sha256, parse_maps, read_maps
 
-__all__ = ["NUMERIC_PACKAGES", "Origins", "library_facts", "preloaded", "real_origins"]
+__all__ = ["NUMERIC_PACKAGES", "Origins", "anonymous_fact", "library_facts", "preloaded", "real_origins"]
 
 NUMERIC_PACKAGES: Final = (
     "bitsandbytes",
@@ -155,6 +155,19 @@ def library_facts(maps: str | None = None, origins: Origins | None = None) -> tu
     for file in parse_maps(text):
         groups.setdefault(_key(file), set()).add(_found(file, where))
     return tuple(fact for key, found in groups.items() for fact in _numbered(key, found))
+
+
+def anonymous_fact(maps: str | None = None) -> Fact:
+    """Return ``process.anonymous_code``: whether this process has executable memory that is in no file.
+
+    Args:
+        maps: as for `library_facts`.
+    """
+    name, text = "process.anonymous_code", read_maps() if maps is None else maps
+    if text is None:
+        return Fact.unreadable(name, scope="instance")
+    found = anonymous_code(text)
+    return Fact.absent(name, scope="instance") if found is None else Fact.of(name, found, scope="instance")
 
 
 def _key(file: MappedFile) -> str:

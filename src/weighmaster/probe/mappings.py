@@ -13,11 +13,13 @@ from typing import Final
 
 from weighmaster.probe.file_digests import file_sha256
 
-__all__ = ["MappedFile", "mapped_sha256", "parse_maps", "read_maps"]
+__all__ = ["MappedFile", "anonymous_code", "mapped_sha256", "parse_maps", "read_maps"]
 
 _MAPS: Final = Path("/proc/self/maps")
 _FIELDS: Final = 6  # address, permissions, offset, device, inode, path (proc(5))
 _DELETED: Final = " (deleted)"
+_NAMED: Final = ("[heap]", "[stack", "[anon:")
+"""Names that the kernel, or a program by prctl(2), gives to memory without a file; ``[vdso]`` is the kernel's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,19 @@ def _mapped(key: tuple[str, int, int], permissions: set[str]) -> MappedFile:
     on_disk = path.startswith("/") and not path.startswith("/memfd:") and not path.endswith(_DELETED)
     loose = any("w" in p and ("x" in p or "s" in p) for p in permissions)
     return MappedFile(path=path.removesuffix(_DELETED), device=device, inode=inode, fixed=on_disk and not loose)
+
+
+def anonymous_code(maps: str) -> str | None:
+    """Return how memory without a file can be executed: ``executable``, ``writable and executable``, or None.
+
+    Compilers that work while a process runs make such memory (oneDNN, Triton, libffi); so does code that hides.
+    """
+    columns = (line.split(maxsplit=_FIELDS - 1) for line in maps.split("\n"))
+    anonymous = (c[1] for c in columns if len(c) == _FIELDS - 1 or (len(c) == _FIELDS and c[5].startswith(_NAMED)))
+    found = [permissions for permissions in anonymous if "x" in permissions]
+    if any("w" in permissions for permissions in found):
+        return "writable and executable"
+    return "executable" if found else None
 
 
 def mapped_sha256(file: MappedFile) -> str | None:

@@ -10,14 +10,23 @@ import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Final, Literal, TypeAlias
 
 from weighmaster.core.environment import Fact
-from weighmaster.probe.file_digests import file_sha256
+from weighmaster.probe.bytecode import bytecode_fact
+from weighmaster.probe.imports import import_facts
 from weighmaster.probe.mappings import parse_maps, read_maps
+from weighmaster.probe.modules import (
+    LoadedModule,
+    in_standard_library,
+    loaded_modules,
+    members,
+    resolver,
+    standard_folder,
+)
 from weighmaster.probe.records import parse_record, record_value, tree_value
+from weighmaster.probe.startup import customization_facts, pth_facts
 
 __all__ = ["DISTRIBUTIONS", "Kind", "python_facts"]
 
@@ -51,6 +60,22 @@ a newer verifier must be able to admit an older manifest.
 """
 
 
+_ASIDE: Final = frozenset(
+    [
+        "__pycache__",
+        "dist-packages",
+        "ensurepip",
+        "idlelib",
+        "lib2to3",
+        "site-packages",
+        "test",
+        "tkinter",
+        "turtledemo",
+    ]
+)
+"""Folders of the standard library that a system installs apart from it, and that nothing here is served with."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Used:
     """What this process has of the packages of one distribution.
@@ -70,13 +95,17 @@ def python_facts(modules: Mapping[str, ModuleType] | None = None) -> tuple[Fact,
     Args:
         modules: imported modules; by default `sys.modules`.
     """
-    loaded = dict(sys.modules if modules is None else modules)
-    files = _files_of(loaded)
+    imported = dict(sys.modules if modules is None else modules)
+    loaded = loaded_modules(imported)
     mapped = [file.path for file in parse_maps(read_maps() or "")]
-    facts = [*_interpreter(), *(_customization(name, loaded) for name in ("sitecustomize", "usercustomize"))]
-    for name, (kind, packages) in DISTRIBUTIONS.items():
-        facts += _distribution(name, kind, _used(packages, loaded, files, mapped))
-    return tuple(facts)
+    packages = [package for _, names in DISTRIBUTIONS.values() for package in names]
+    facts = [*_interpreter(), *customization_facts(loaded), *pth_facts()]
+    for name, (kind, names) in DISTRIBUTIONS.items():
+        facts += _distribution(name, kind, _used(names, imported, loaded, mapped))
+    resolve = resolver()
+    standard = {module for module in loaded if in_standard_library(resolve(module.path))}
+    facts += [_standard_library(), bytecode_fact(members(loaded, packages) | standard)]
+    return (*facts, *import_facts(loaded, mapped, covered=packages))
 
 
 def _interpreter() -> tuple[Fact, ...]:
@@ -88,49 +117,22 @@ def _interpreter() -> tuple[Fact, ...]:
     )
 
 
-def _customization(name: str, loaded: Mapping[str, ModuleType]) -> Fact:
-    """Return the digest of a module that the interpreter imports into every process, if there is one."""
-    fact, module = f"python.{name}", loaded.get(name)
-    if module is None:
-        return Fact.absent(fact)
-    path = _file_of(module)
-    digest = None if path is None else file_sha256(path)
-    return Fact.unreadable(fact) if digest is None else Fact.of(fact, digest)
-
-
-def _file_of(module: ModuleType) -> str | None:
-    """Return the absolute path of the file that a module was loaded from; modules made in memory have none."""
-    spec = getattr(module, "__spec__", None)
-    path = getattr(spec, "origin", None) if getattr(spec, "has_location", False) else getattr(module, "__file__", None)
-    return path if isinstance(path, str) and Path(path).is_absolute() else None
-
-
-def _files_of(loaded: Mapping[str, ModuleType]) -> dict[str, list[tuple[str, str]]]:
-    """Return (module, file) of all modules, by the first part of their names."""
-    out: dict[str, list[tuple[str, str]]] = {}
-    for name, module in loaded.items():
-        path = _file_of(module)
-        if path is not None:
-            out.setdefault(name.partition(".")[0], []).append((name, path))
-    return out
+def _standard_library() -> Fact:
+    value = tree_value([standard_folder()], without=_ASIDE)
+    return Fact.unreadable("python.stdlib") if value is None else Fact.of("python.stdlib", value)
 
 
 def _used(
-    packages: tuple[str, ...],
-    loaded: Mapping[str, ModuleType],
-    files: Mapping[str, list[tuple[str, str]]],
-    mapped: list[str],
+    packages: tuple[str, ...], imported: Mapping[str, ModuleType], loaded: tuple[LoadedModule, ...], mapped: list[str]
 ) -> _Used | None:
     """Return what is in use of these packages, or None where none of them is imported."""
-    imported = [package for package in packages if package in loaded]
-    if not imported:
+    here = [package for package in packages if package in imported]
+    if not here:
         return None
-    folders = tuple(f for package in imported for f in list(getattr(loaded[package], "__path__", ())))
+    folders = tuple(f for package in here for f in list(getattr(imported[package], "__path__", ())))
     below = tuple(f"{os.path.realpath(folder)}/" for folder in folders)
     used = {path for path in mapped if path.startswith(below)}
-    for package in imported:
-        modules = files.get(package.partition(".")[0], ())
-        used |= {path for name, path in modules if name == package or name.startswith(f"{package}.")}
+    used |= {module.path for module in members(loaded, here)}
     return _Used(folders=folders, files=frozenset(used))
 
 

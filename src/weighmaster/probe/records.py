@@ -10,13 +10,14 @@ import base64
 import csv
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from weighmaster.probe.file_digests import file_sha256
+from weighmaster.probe.modules import resolver
 
-__all__ = ["Record", "parse_record", "record_value", "tree_value"]
+__all__ = ["Record", "modified_text", "parse_record", "record_value", "tree_value"]
 
 Record = Mapping[str, str]
 """Path below the installation's root to SHA-256 in hexadecimal digits, sorted by path."""
@@ -68,35 +69,46 @@ def record_value(record: Record, root: str, used: Iterable[str]) -> str | None:
     """
     lines = "".join(f"{path},{digest}\n" for path, digest in record.items())
     value = f"record:{hashlib.sha256(lines.encode('utf-8', 'surrogateescape')).hexdigest()}"
-    deviations = []
-    for path in sorted({os.path.realpath(path) for path in used}):
+    deviations, base = [], f"{os.path.realpath(root).rstrip('/')}/"
+    for path in sorted(set(map(resolver(), used))):
         found = file_sha256(path)
         if found is None:
             return None
-        name = os.path.relpath(path, os.path.realpath(root))
+        name = path.removeprefix(base) if path.startswith(base) else f"outside/{Path(path).name}"
         if record.get(name) != found:
-            deviations.append((name if not name.startswith("..") else f"outside/{Path(path).name}", found))
-    return f"{value} {_modified(deviations)}" if deviations else value
+            deviations.append((name, found))
+    return f"{value} {modified_text(deviations)}" if deviations else value
 
 
-def _modified(deviations: list[tuple[str, str]]) -> str:
+def modified_text(deviations: list[tuple[str, str]]) -> str:
+    """Return the first of some deviations by name, their number, and SHA-256 over their ``name,sha256`` lines."""
     lines = "".join(f"{path},{digest}\n" for path, digest in sorted(deviations))
     digest = hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
     first = min(deviations)[0].encode("utf-8", "backslashreplace").decode("utf-8")
     return f"modified:{first} files:{len(deviations)} sha256:{digest}"
 
 
-def tree_value(folders: Iterable[str]) -> str | None:
+def tree_value(folders: Iterable[str], *, without: frozenset[str] = frozenset()) -> str | None:
     """Return ``tree:`` and SHA-256 over all code below `folders` (an editable or otherwise unrecorded install).
 
     All of it, not what happens to be imported: else the value would depend on what a process did before. None where
     there is no code, or a file cannot be read.
+
+    Args:
+        folders: of packages.
+        without: names right below a folder that are left out.
     """
     entries: dict[str, str | None] = {}
     for folder in folders:
-        for path in (p for p in Path(folder).rglob("*") if p.suffix in _CODE):
-            entries[f"{Path(folder).name}/{path.relative_to(folder).as_posix()}"] = file_sha256(str(path))
+        for path in _code_below(folder, without):
+            entries[f"{Path(folder).name}{path.removeprefix(folder.rstrip('/'))}"] = file_sha256(path)
     if not entries or None in entries.values():
         return None
     lines = "".join(f"{path},{digest}\n" for path, digest in sorted(entries.items()))
     return f"tree:{hashlib.sha256(lines.encode('utf-8', 'surrogateescape')).hexdigest()}"
+
+
+def _code_below(folder: str, without: frozenset[str]) -> Iterator[str]:
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if root != folder or name not in without]
+        yield from (f"{root}/{name}" for name in files if name.endswith(_CODE))

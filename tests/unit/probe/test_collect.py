@@ -96,6 +96,16 @@ def test_library_that_lives_in_memory_only(child, library):
     assert (fault.subject, fault.found) == ("lib.memfd:hidden", "unreadable")
 
 
+def test_code_that_was_never_in_a_file(child):
+    plain = child()
+    page = "import mmap; page = mmap.mmap(-1, 4096, {}, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)"
+    made = child(page.format("mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS"))
+    assert value(plain, "process.anonymous_code") is None
+    assert value(made, "process.anonymous_code") == "writable and executable"
+    assert named(plain, made) == []  # compilers at work make such memory: it is for the audit trail
+    assert named(plain, child(page.format("mmap.MAP_SHARED | mmap.MAP_ANONYMOUS"))) == ["lib.zero"]  # no compiler's
+
+
 def test_facts_of_the_caller_are_added_and_cannot_replace_ours():
     given = Fact.of("engine.attention", "flash")
     assert given in collect([given]).facts

@@ -24,6 +24,10 @@ class NVMLError_DriverNotLoaded(NVMLError):  # noqa: N801
     pass
 
 
+class NVMLError_FunctionNotFound(NVMLError):  # noqa: N801
+    pass
+
+
 def refuse(error):
     def call(*_):
         raise error
@@ -38,12 +42,19 @@ def nvml(**changes):
         "nvmlShutdown": lambda: None,
         "nvmlSystemGetDriverVersion": lambda: b"550.1",
         "nvmlSystemGetCudaDriverVersion_v2": lambda: 12040,
+        "nvmlSystemGetConfComputeState": lambda: SimpleNamespace(environment=1, ccFeature=2, devToolsMode=0),
         "nvmlDeviceGetCount": lambda: 2,
         "nvmlDeviceGetHandleByIndex": lambda index: index,
         "nvmlDeviceGetName": lambda _: "NVIDIA H200",
         "nvmlDeviceGetCudaComputeCapability": lambda _: (9, 0),
+        "nvmlDeviceGetNumGpuCores": lambda _: 16896,
         "nvmlDeviceGetEccMode": lambda _: [1, 1],
         "nvmlDeviceGetMigMode": refuse(NVMLError_NotSupported()),
+        "nvmlDeviceGetBoardPartNumber": lambda _: "692-2G520-0200-000",
+        "nvmlDeviceGetGspFirmwareMode": lambda _: [1, 1],
+        "nvmlDeviceGetInforomImageVersion": lambda _: "G520.0200.00.05",
+        "nvmlDeviceGetMemoryInfo": lambda index: SimpleNamespace(total=150754820096, free=index, used=index),
+        "nvmlDeviceGetEnforcedPowerLimit": lambda _: 700000,
         "nvmlDeviceGetVbiosVersion": lambda index: f"96.0{index}",
         "nvmlDeviceGetUUID": lambda index: f"GPU-{1 - index}",
         "nvmlDeviceGetSerial": lambda index: f"{index}",
@@ -59,12 +70,19 @@ def test_values_over_all_devices():
     assert {name: fact.value for name, fact in facts(nvml()).items()} == {
         "gpu.driver": "550.1",
         "gpu.cuda_driver": "12040",
+        "gpu.confidential_computing": "environment=1 ccFeature=2 devToolsMode=0",
         "gpu.names": "NVIDIA H200",
         "gpu.compute_capabilities": "9.0",
+        "gpu.cores": "16896",
         "gpu.ecc_modes": "1.1",
         "gpu.mig_modes": "none",
         "gpu.vbios": "96.00; 96.01",
+        "gpu.board_parts": "692-2G520-0200-000",
         "gpu.gsp_firmware": None,
+        "gpu.gsp_modes": "1.1",
+        "gpu.inforom": "G520.0200.00.05",
+        "gpu.memory": "total=150754820096",
+        "gpu.power_limits": "700000",
         "gpu.uuids": "GPU-0; GPU-1",
         "gpu.serials": "0; 1",
         "gpu.count": "2",
@@ -82,6 +100,17 @@ def test_getter_that_fails_is_unreadable():
     assert found["gpu.names"] == Fact.unreadable("gpu.names")
     found = facts(nvml(nvmlDeviceGetCount=refuse(NVMLError("lost"))))
     assert found["gpu.names"] == Fact.unreadable("gpu.names")
+
+
+def test_function_that_an_older_driver_lacks_is_absent():
+    found = facts(nvml(nvmlSystemGetConfComputeState=refuse(NVMLError_FunctionNotFound())))
+    assert found["gpu.confidential_computing"] == Fact.absent("gpu.confidential_computing")
+
+
+def test_confidential_computing_with_tools_for_developers_is_another_class():
+    state = SimpleNamespace(environment=1, ccFeature=2, devToolsMode=1)
+    found = facts(nvml(nvmlSystemGetConfComputeState=lambda: state))["gpu.confidential_computing"]
+    assert (found.scope, found.value) == ("class", "environment=1 ccFeature=2 devToolsMode=1")
 
 
 @pytest.mark.parametrize(("error", "status"), [(NVMLError_DriverNotLoaded(), "absent"), (NVMLError("?"), "unreadable")])

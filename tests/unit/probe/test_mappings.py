@@ -8,7 +8,7 @@ import os
 import pytest
 
 from weighmaster.probe import mappings
-from weighmaster.probe.mappings import MappedFile, mapped_sha256, parse_maps, read_maps
+from weighmaster.probe.mappings import MappedFile, anonymous_code, mapped_sha256, parse_maps, read_maps
 
 
 def line(permissions: str, path: str, *, device: str = "fe:00", inode: int = 7) -> str:
@@ -36,6 +36,28 @@ def line(permissions: str, path: str, *, device: str = "fe:00", inode: int = 7) 
 )
 def test_parse(text, found):
     assert [(file.path, file.fixed) for file in parse_maps(text)] == found
+
+
+ANONYMOUS = "7f0000000000-7f0000001000 {} 00000000 00:00 0 {}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (ANONYMOUS.format("r-xp", ""), "executable"),
+        (ANONYMOUS.format("rwxp", ""), "writable and executable"),
+        (ANONYMOUS.format("rwxp", "   [heap]"), "writable and executable"),
+        (ANONYMOUS.format("r-xp", "   [anon:code]"), "executable"),
+        (ANONYMOUS.format("rwxp", "   [stack]") + ANONYMOUS.format("r-xp", ""), "writable and executable"),
+        (ANONYMOUS.format("rw-p", ""), None),
+        (ANONYMOUS.format("r-xp", "   [vdso]"), None),
+        (ANONYMOUS.format("--xp", "   [vsyscall]"), None),
+        (line("r-xp", "/lib/a.so"), None),
+        ("", None),
+    ],
+)
+def test_code_without_a_file(text, found):
+    assert anonymous_code(text) == found
 
 
 def test_two_files_of_one_path_stay_two():

@@ -9,6 +9,9 @@ import json
 
 import pytest
 
+from weighmaster.core.environment import Fact
+from weighmaster.probe import python_stack
+
 
 def install(site, name="hqq", version="1.0", *, files=(("__init__.py", "x = 1\n"), ("core.py", "y = 1\n"))):
     """Write a distribution with a RECORD, as an installer does."""
@@ -115,6 +118,21 @@ def test_on_demand_packages_count_whenever_they_are_installed(facts, site):
     found = facts()
     assert found["python.tokenizers.version"][0] == "class"
     assert facts("import tokenizers") == found
+
+
+def test_changed_standard_library(site, monkeypatch):
+    (site / "lib").mkdir()
+    (site / "lib/os.py").write_text("x = 1\n")
+    monkeypatch.setattr(python_stack, "standard_folder", lambda: f"{site}/lib")
+    (first,) = (f for f in python_stack.python_facts({}) if f.name == "python.stdlib")
+    (site / "lib/site-packages").mkdir()
+    (site / "lib/site-packages/a.py").write_text("")
+    assert first in python_stack.python_facts({})
+    (site / "lib/os.py").write_text("x = 2\n")
+    (second,) = (f for f in python_stack.python_facts({}) if f.name == "python.stdlib")
+    assert (first.scope, first.value != second.value) == ("class", True)
+    (site / "lib/os.py").unlink()
+    assert Fact.unreadable("python.stdlib") in python_stack.python_facts({})
 
 
 def test_weighmaster_itself_is_for_the_audit_trail(facts):

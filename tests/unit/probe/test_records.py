@@ -94,6 +94,14 @@ def test_unlisted_and_outside_and_unreadable(root, tmp_path_factory):
     assert value(root, "pkg/gone.py") is None
 
 
+def test_file_reached_through_links_is_the_file(root, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("links")
+    (elsewhere / "root").symlink_to(root)
+    (elsewhere / "b.py").symlink_to(root / "pkg/b.py")
+    used = [str(elsewhere / "root/pkg/__init__.py"), str(elsewhere / "b.py")]
+    assert record_value(parse_record(RECORD), str(elsewhere / "root"), used) == value(root)
+
+
 @pytest.mark.parametrize("digest", ["sha256=!!!", "sha256=", "sha256=YWJj", "md5=abc"])
 def test_digest_that_is_none_agrees_with_no_file(root, digest):
     found = value(root, "pkg/b.py", record=f"pkg/b.py,{digest},6\n")
@@ -112,3 +120,21 @@ def test_tree(root):
     (root / "pkg/sub/c.py").rename(root / "pkg/sub/d.py")
     assert tree_value([str(root / "pkg")]) not in {first, second}
     assert tree_value([]) is None
+
+
+def test_tree_without_some_folders_right_below(root):
+    first = tree_value([str(root / "pkg")])
+    for folder in ("pkg/aside", "pkg/sub/aside"):
+        (root / folder).mkdir(parents=True)
+    (root / "pkg/aside/c.py").write_bytes(b"")
+    assert tree_value([str(root / "pkg")], without=frozenset({"aside"})) == first
+    (root / "pkg/sub/aside/c.py").write_bytes(b"")
+    assert tree_value([str(root / "pkg")], without=frozenset({"aside"})) != first
+
+
+def test_tree_is_that_of_the_specification(root):
+    lines = "".join(
+        f"pkg/{name},{hashlib.sha256(text).hexdigest()}\n"
+        for name, text in (("__init__.py", b"a = 1\n"), ("b.py", b"b = 1\n"))
+    )
+    assert tree_value([str(root / "pkg")]) == f"tree:{hashlib.sha256(lines.encode()).hexdigest()}"
