@@ -257,7 +257,7 @@ def check_seal(bundles: dict[str, bytes], trust: Any, product: str, now: str, wo
             moment = check_timestamp(b64decode(stamp["signedTimestamp"]), signature, trust, now, file, work)
         if "certificate" in material:  # print what a person needs to compare; its path by `openssl verify`
             openssl("x509 -in leaf.der -text", {"leaf.der": b64decode(material["certificate"]["rawBytes"])}, work)
-            done(f"{file}: certificate", "a person must compare its path, names and key with the trust document")
+            done(f"{file}: certificate", "its path, names and key are for you to compare (docs/how-to/audit.md)")
             continue
         hint = material["publicKey"]["hint"]
         who = next((k for k in trust["keys"] if sha256(k["publicKey"].encode()).hexdigest() == hint), None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run tools/verify_by_hand.py as an auditor does: another process, nothing of ours on its path; and attack what it reads."""
+"""Run tools/verify_by_hand.py as an auditor does: another process, nothing of ours on its path; attack what it reads."""
 
 from __future__ import annotations
 
@@ -357,7 +357,9 @@ def test_a_revoked_key(kit: Kit) -> None:
 def test_a_retired_key(kit: Kit) -> None:
     with_trust(kit, replace(TRUST, keys=(replace(KEYS[0], not_after=datetime(2027, 1, 1, tzinfo=UTC)), KEYS[1])))
     assert kit.run(at="2027-01-01T00:00:00Z").returncode == 0
-    kit.refused("expected a signature of up to 2027-01-01T00:00:00Z, found 2027-01-01T00:00:01Z", at="2027-01-01T00:00:01Z")
+    kit.refused(
+        "expected a signature of up to 2027-01-01T00:00:00Z, found 2027-01-01T00:00:01Z", at="2027-01-01T00:00:01Z"
+    )
 
 
 def test_a_key_that_is_not_listed(kit: Kit) -> None:
@@ -444,7 +446,9 @@ def test_a_missing_file_an_extra_file_and_a_folder(kit: Kit) -> None:
         ("bytes", "1", (f"{GATE}: expected", "'bytes': '1'")),
     ],
 )
-def test_a_signed_statement_that_does_not_fit_its_table(kit: Kit, field: str, value: Any, facts: tuple[str, ...]) -> None:
+def test_a_signed_statement_that_does_not_fit_its_table(
+    kit: Kit, field: str, value: Any, facts: tuple[str, ...]
+) -> None:
     def change(statement: dict[str, Any]) -> None:
         statement["predicate"]["tables"][-1][field] = value
         if field == "root":
@@ -454,7 +458,9 @@ def test_a_signed_statement_that_does_not_fit_its_table(kit: Kit, field: str, va
 
 
 def test_a_tensor_that_is_not_there(kit: Kit) -> None:
-    kit.refused("--proof: expected the name of a tensor in the gate table, found up.weights", more=("--proof", "up.weights"))
+    kit.refused(
+        "--proof: expected the name of a tensor in the gate table, found up.weights", more=("--proof", "up.weights")
+    )
 
 
 # -- attacks on the dump ----------------------------------------------------------------------------------------------
@@ -499,4 +505,37 @@ def test_a_dump_whose_index_points_elsewhere(kit: Kit) -> None:
 
 def test_a_dump_whose_index_misses_a_tensor(kit: Kit) -> None:
     kit.edit("dump/index.jsonl", lambda d: b"".join(d.splitlines(keepends=True)[1:]))
-    kit.refused("index.jsonl: expected the names of the table", rows(kit)[0]["name"], more=("--dump", str(kit.folder / "dump")))
+    kit.refused(
+        "index.jsonl: expected the names of the table", rows(kit)[0]["name"], more=("--dump", str(kit.folder / "dump"))
+    )
+
+
+# -- the how-to -------------------------------------------------------------------------------------------------------
+
+AUDIT = TOOL.parents[1] / "docs" / "how-to" / "audit.md"
+NEEDED = ("bash", "basenc", "fsverity", "jq", "openssl", "sha256sum")
+MISSING = [name for name in NEEDED if shutil.which(name) is None]
+
+
+@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+def test_the_commands_of_the_how_to_work(kit: Kit) -> None:
+    """All of them, in one shell, in the folder that the text describes; python3 there is this interpreter."""
+    shutil.copy(TOOL, kit.folder)
+    blocks = re.findall(r"^```sh\n(.*?)^```", AUDIT.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 6
+    script = "set -euo pipefail\n" + "".join(blocks).replace("python3", sys.executable)
+    given = {**os.environ, "PIN": kit.pin, "PRODUCT": PRODUCT, "TENSOR": "up.weight"}
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=kit.folder, env=given, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = [row for row in rows(kit) if row["name"] == "up.weight"]
+    lines = done.stdout.splitlines()
+    assert "RESULT: HOLDS: " in done.stdout
+    assert lines.count("Verified OK") == 2  # by the commands themselves; those of the script stand indented
+    assert f"{kit.pin}  -" in lines
+    for key, words in ((ROSA, "keeper.pem"), (ANA, "signer.pem")):
+        assert f"{key.public.fingerprint}  {words}" in lines
+        assert lines.count(key.public.fingerprint) == 1
+    assert lines.count(row["fsverity64k"]) >= 2
+    assert [line for line in lines if line.startswith("dump/up.weight") and line.endswith(": OK")]
