@@ -9,7 +9,7 @@ BIN         := $(VENV)/bin
 PIP         := $(BIN)/python -m pip --disable-pip-version-check -q
 STAMP       := $(VENV)/.ready
 
-.PHONY: demo test lint types contracts vectors bench setup clean help
+.PHONY: demo test lint types contracts vectors bench fuzz soak setup clean help
 
 help:            ## Show the targets.
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -48,6 +48,15 @@ vectors: $(STAMP)  ## The test vectors of every format alone.
 bench: $(STAMP)  ## Measure; results go to benchmarks/results, the table to benchmarks/README.md.
 	$(PIP) install -c constraints.txt -e '.[bench]'
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/digest.py
+
+fuzz: $(STAMP)   ## Fuzz every parser for a moment, from a fixed seed.
+	$(PIP) install -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m fuzz --runs 3000 --seconds 30 --jobs 2
+
+SECONDS     ?= 3600
+soak: $(STAMP)   ## Fuzz every parser for an hour each (SECONDS=3600); keep corpora and results, write fuzz/README.md.
+	$(PIP) install -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m fuzz --seconds $(SECONDS) --jobs 2 --record
 
 clean:           ## Remove what the targets made.
 	rm -rf $(VENV) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -8,10 +8,13 @@ from weighmaster.errors import KeyFault
 from weighmaster.seal.keys import load_public
 
 SEEDS = ()
+_P256 = (
+    b"MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAETKJEoh3QH6vszu92erSBBwMTv/BI\n"
+    b"tvqQilKL6IVQVZQV8VWoEbaltQHAU+jIgd3MDkLeEe3axfB7hZ/R8PU4WA=="
+)
 _SPKI = b"-----BEGIN PUBLIC KEY-----\n%s\n-----END PUBLIC KEY-----\n"
 INPUTS = (
-    _SPKI
-    % b"MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAETKJEoh3QH6vszu92erSBBwMTv/BI\ntvqQilKL6IVQVZQV8VWoEbaltQHAU+jIgd3MDkLeEe3axfB7hZ/R8PU4WA==",
+    _SPKI % _P256,
     _SPKI % b"MCowBQYDK2VwAyEAendTCl+bBeCp+GM1UPIGD0v4KOw6L/L55DUaiM9HzNI=",
     _SPKI % b"MCowBQYDK2VwAyEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",  # of small order
     b"-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----\n",
