@@ -10,8 +10,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from fuzz import harness, json_mutator, report
 
+from fuzz import harness, json_mutator, report
 from weighmaster.core.canonical import loads
 from weighmaster.errors import MalformedArtefact
 
