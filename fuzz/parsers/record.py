@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""probe.records.parse_record: a RECORD as an installer wrote it; never refused, whatever stands there."""
+"""probe.records.parse_record: a RECORD as an installer wrote it; None where it is no CSV."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ def one(data: bytes) -> None:
     require(list(record or ()) == sorted(record or ()), "not sorted")
 
 
-def _fresh(text: str) -> records.Record:
+def _fresh(text: str) -> records.Record | None:
     records._PARSED.clear()  # noqa: SLF001  # the cache would answer the second time, and grow without end
     return records.parse_record(text)
