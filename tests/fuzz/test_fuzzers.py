@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from fuzz import harness, json_mutator, report
+from fuzz import driver, harness, json_mutator, report
 from weighmaster.core.canonical import loads
 from weighmaster.errors import MalformedArtefact
 
@@ -129,3 +129,28 @@ def test_the_page_says_what_the_results_say() -> None:
     for path in report.RESULTS.glob("*.json"):
         for run in json.loads(path.read_bytes())["runs"]:
             assert set(run) == {"parser", "seconds", "runs", "edges", "findings"}
+
+
+LOG = """INFO: Seed: 1
+#17	INITED cov: 175 ft: 436 corp: 13/9133b exec/s: 0 rss: 228Mb
+#206	REDUCE cov: 192 ft: 516 corp: 31/16Kb lim: 4096 exec/s: 0 rss: 228Mb L: 664/911 MS: 1 Custom-
+"""
+
+
+def test_a_run_is_read_from_what_it_printed() -> None:
+    done = driver._read("bundle", 2.04, f"{LOG}Done 300 runs in 2 second(s)\n", ())
+    assert (done.runs, done.edges, done.seconds, done.findings) == (300, 192, 2.0, ())
+    found = driver._read("bundle", 2, LOG, ("crash-1",))
+    assert (found.runs, found.edges, found.findings) == (206, 192, ("crash-1",))
+    assert driver._read("bundle", 2, LOG, ()).findings == ("it ended before its time",)
+
+
+def test_runs_of_a_day_add_up_and_a_finding_stays(tmp_path: Path) -> None:
+    runs = [
+        {"parser": "bundle", "seconds": 1.5, "runs": 100, "edges": 7, "findings": ["crash-1"]},
+        {"parser": "bundle", "seconds": 0.5, "runs": 100, "edges": 9, "findings": []},
+    ]
+    (tmp_path / "2026-01-01.json").write_text(json.dumps({"runs": runs}), encoding="utf-8")
+    (line,) = [text for text in report.table(tmp_path).splitlines() if text.startswith("| `bundle` ")]
+    assert line.startswith("| `bundle` | 2 | 200 | 100 | 9 | ")
+    assert line.endswith(" | 1 |")

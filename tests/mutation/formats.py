@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from mutations import Mutation, mutations, mutations_of_lines
 
+from weighmaster.capture.probe_set import parse_probe_set
 from weighmaster.core.canonical import dumps
 from weighmaster.core.environment import parse_environment
 from weighmaster.core.manifest import parse_table
@@ -184,6 +186,45 @@ def _environment_anew(data: bytes) -> str:
     return sha256(found.to_bytes()) if found else ""
 
 
+# The plan of a probe set is JSON within the header of a safetensors file: the file is written around the mutated plan.
+
+PROBE: Final = "probe-set.safetensors"
+HEADER_END: Final = 8 + int.from_bytes(LIVE[PROBE][:8], "little")
+HEADER: Final[Json] = json.loads(LIVE[PROBE][8:HEADER_END])
+
+
+def _probe_set(plan: bytes) -> bytes:
+    escaped = re.sub(rb'["\\\x00-\x1f]', lambda found: rb"\u%04x" % found[0][0], plan)
+    marked = dumps({**HEADER, "__metadata__": {"probe-set": "PLAN"}}).replace(b"PLAN", escaped)
+    return len(marked).to_bytes(8, "little") + marked + LIVE[PROBE][HEADER_END:]
+
+
+TENSOR: Final = {"tensor": next(name for name in HEADER if name != "__metadata__")}
+PLAN: Final = dumps(
+    {
+        "calls": [
+            {"args": [TENSOR, {"value": None}, {"list": [{"value": 3}, TENSOR]}], "kwargs": {"x": {"value": "text"}}},
+            {"args": [TENSOR], "kwargs": {"past": {"past": True}, "y": {"dict": {"a": {"value": False}}}}},
+        ],
+        "kind": "given",
+        "scheme": "probe-set-v1",
+        "seed": 7,
+    }
+)
+PROBE_BUNDLE: Final = make_bundle(replace(SAID, probe_set=sha256(_probe_set(PLAN))).to_bytes(), KEY)
+
+
+def _plan_received(plan: bytes) -> None:
+    opened(PROBE_BUNDLE, {**FILES, PROBE: _probe_set(plan)})
+
+
+def _plan_anew(plan: bytes) -> str:
+    """The gate reads the probe set when the manifest is bound."""
+    data = _probe_set(plan)
+    made = opened(make_bundle(replace(SAID, probe_set=sha256(data)).to_bytes(), KEY), {**FILES, PROBE: data})
+    return sha256(parse_probe_set(made.probe_set or b"", PROBE).to_bytes())
+
+
 # What is not signed itself.
 
 
@@ -257,6 +298,14 @@ STRUCTURE_VARIES: Final = dict.fromkeys(("(lines)", "kind", "path", "value"), _l
 ENVIRONMENT_VARIES: Final = dict.fromkeys(
     ("facts", "facts[].name", "facts[].scope", "facts[].status", "facts[].value"), _live(4)
 )
+PLAN_VARIES: Final = dict.fromkeys(
+    (
+        *("calls", "calls[].args", "calls[].args[].value", "calls[].args[].list", "calls[].args[].list[].value"),
+        *("calls[].kwargs", "calls[].kwargs.x", "calls[].kwargs.x.value", "calls[].kwargs.past", "calls[].kwargs.y"),
+        *("calls[].kwargs.y.dict", "calls[].kwargs.y.dict.a", "calls[].kwargs.y.dict.a.value", "kind", "seed"),
+    ),
+    "what the model is run with; the gate runs exactly this",
+)
 TRUST_VARIES: Final = dict.fromkeys(
     (
         *("keys", "keys[].person", "keys[].revoked", "keys[].roles[]", "products", "products[].acceptedRoots"),
@@ -301,6 +350,14 @@ FORMATS: Final = (
         bound="its SHA-256 in the statement",
         signed_anew=_environment_anew,
         varies=ENVIRONMENT_VARIES,
+    ),
+    Format(
+        name="probe set",
+        document=PLAN,
+        received=(_plan_received,),
+        bound="the SHA-256 of its file in the statement",
+        signed_anew=_plan_anew,
+        varies=PLAN_VARIES,
     ),
     Format(
         name="bundle",
