@@ -51,7 +51,7 @@ bench: $(STAMP)  ## Measure; results go to benchmarks/results, the table to benc
 
 fuzz: $(STAMP)   ## Fuzz every parser for a moment, from a fixed seed.
 	$(PIP) install -c constraints.txt -e '.[fuzz]'
-	$(BIN)/python -m fuzz --runs 3000 --seconds 30 --jobs 2
+	$(BIN)/python -m fuzz --runs 2000 --seconds 30 --jobs 2
 
 SECONDS     ?= 3600
 soak: $(STAMP)   ## Fuzz every parser for an hour each (SECONDS=3600); keep corpora and results, write fuzz/README.md.
