@@ -9,7 +9,8 @@ BIN         := $(VENV)/bin
 PIP         := $(BIN)/python -m pip --disable-pip-version-check -q
 STAMP       := $(VENV)/.ready
 
-.PHONY: demo test lint types contracts vectors bench interop interop-full verify-release sbom requirements setup clean help
+.PHONY: demo test lint types contracts vectors bench interop interop-full fuzz soak verify-release sbom requirements
+.PHONY: setup clean help
 
 help:            ## Show the targets.
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -69,6 +70,15 @@ sbom: $(STAMP)   ## Write the SBOM of this version (CycloneDX 1.6) to dist/.
 
 requirements: $(STAMP)  ## Write the requirements into the SOUP datasheet, and the matrix of requirements and tests.
 	$(BIN)/python tools/requirements.py
+
+fuzz: $(STAMP)   ## Fuzz every parser for a moment, from a fixed seed.
+	$(PIP) install -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m fuzz --runs 2000 --seconds 30 --jobs 2
+
+SECONDS     ?= 3600
+soak: $(STAMP)   ## Fuzz every parser for an hour each (SECONDS=3600); keep corpora and results, write fuzz/README.md.
+	$(PIP) install -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m fuzz --seconds $(SECONDS) --jobs 2 --record
 
 clean:           ## Remove what the targets made.
 	rm -rf $(VENV) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis

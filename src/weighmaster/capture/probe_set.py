@@ -192,7 +192,7 @@ def _check_plan(plan: object, tensors: Mapping[str, torch.Tensor], fields: Field
     if not isinstance(plan, dict) or len(plan) != 1:
         raise fields.fault("args", "an object with one of: tensor, value, list, dict, past", repr(plan)[:80])
     (key, value), *_ = plan.items()
-    if key == "tensor" and value in tensors:
+    if key == "tensor" and isinstance(value, str) and value in tensors:
         return
     if key == "value" and (value is None or isinstance(value, (bool, int, str))):
         return

@@ -112,6 +112,7 @@ class _Strict:
         if len(out) != len(pairs):
             seen: set[str] = set()
             twice = next(k for k, _ in pairs if k in seen or seen.add(k))  # type: ignore[func-returns-value]
+            _check_text(twice, self.file)  # a message names the key, and no log can hold a lone surrogate
             raise MalformedArtefact(self.file, twice, expected="each key once", found="the key twice")
         return out
 

@@ -64,7 +64,7 @@ def _mappings(maps: str) -> Iterator[_Mapping]:
         if len(columns) < _FIELDS or columns[5].startswith("["):  # anonymous memory, stack, vdso
             continue
         (start, stop), (major, minor) = columns[0].split("-"), columns[3].split(":")
-        device = os.makedev(int(major, 16), int(minor, 16))
+        device = _device(int(major, 16), int(minor, 16))
         yield _Mapping(
             start=int(start, 16),
             stop=int(stop, 16),
@@ -75,8 +75,19 @@ def _mappings(maps: str) -> Iterator[_Mapping]:
         )
 
 
+def _device(major: int, minor: int) -> int:
+    try:
+        return os.makedev(major, minor)
+    except OverflowError:
+        raise ValueError(f"no device: {major:x}:{minor:x}") from None
+
+
 def parse_maps(maps: str) -> tuple[MappedFile, ...]:
-    """Return the executable mapped files of a maps text, in order of path, device and inode."""
+    """Return the executable mapped files of a maps text, in order of path, device and inode.
+
+    Raises:
+        ValueError: a line that no kernel writes; nothing is guessed from the others.
+    """
     permissions: dict[tuple[str, int, int], set[str]] = {}
     for mapping in _mappings(maps):
         permissions.setdefault((mapping.path, mapping.device, mapping.inode), set()).add(mapping.permissions)

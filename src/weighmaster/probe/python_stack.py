@@ -159,8 +159,8 @@ def _value(found: importlib.metadata.Distribution | None, used: _Used | None) ->
     text = None if found is None else found.read_text("RECORD")
     if found is None or text is None or _editable(found):
         return None if used is None else tree_value(used.folders)
-    root = str(found.locate_file(""))
-    return record_value(parse_record(text), root, () if used is None else used.files)
+    record, root = parse_record(text), str(found.locate_file(""))
+    return None if record is None else record_value(record, root, () if used is None else used.files)
 
 
 def _editable(found: importlib.metadata.Distribution) -> bool:

@@ -23,21 +23,28 @@ Record = Mapping[str, str]
 """Path below the installation's root to SHA-256 in hexadecimal digits, sorted by path."""
 
 _CODE: Final = (".py", ".so")
-_PARSED: Final[dict[str, Record]] = {}
+_PARSED: Final[dict[str, Record | None]] = {}
 
 
-def parse_record(text: str) -> Record:
-    """Return the files of a RECORD that are the same wherever it is installed.
+def parse_record(text: str) -> Record | None:
+    """Return the files of a RECORD that are the same wherever it is installed, or None where it is no CSV.
 
     Left out: files without a digest (bytecode, RECORD itself), scripts outside the root (their first line names the
     interpreter), and the folder of metadata (the installer writes there).
     """
     key = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
     if key not in _PARSED:
-        rows = (row for row in csv.reader(text.splitlines()) if len(row) >= 2)  # noqa: PLR2004  # path, digest, size
-        entries = {row[0]: _hexadecimal(row[1]) for row in rows if row[1].startswith("sha256=") and _moves(row[0])}
-        _PARSED[key] = dict(sorted(entries.items()))
+        _PARSED[key] = _parse(text)
     return _PARSED[key]
+
+
+def _parse(text: str) -> Record | None:
+    try:
+        rows = [row for row in csv.reader(text.splitlines()) if len(row) >= 2]  # noqa: PLR2004  # path, digest, size
+    except csv.Error:  # a field beyond csv.field_size_limit
+        return None
+    entries = {row[0]: _hexadecimal(row[1]) for row in rows if row[1].startswith("sha256=") and _moves(row[0])}
+    return dict(sorted(entries.items()))
 
 
 def _moves(path: str) -> bool:

@@ -108,6 +108,8 @@ def set_call(plan: Any) -> Any:
         (lambda p, _h: p.update(seed=-2), "seed"),
         (lambda p, _h: p.update(more=1), "more"),
         (set_call({"args": [{"tensor": "other"}]}), "a tensor of this file"),
+        (set_call({"args": [{"tensor": {}}]}), "a tensor of this file"),
+        (set_call({"args": [{"list": [{"tensor": ["call.0.args.0"]}]}]}), "a tensor of this file"),
         (set_call({"args": [{"value": 1, "tensor": "x"}]}), "an object with one of"),
         (set_call({"args": [{"list": [{"past": False}]}]}), "a tensor of this file"),
         (set_call({"args": {}}), "an array of arguments"),

@@ -107,6 +107,7 @@ REFUSED = {
     "key twice, escaped": (b'{"a":1,"\\u0061":1}', "a", "each key once", "the key twice"),
     "lone surrogate": (b'["\\ud800"]', "", "Unicode text", "a lone surrogate"),
     "lone surrogate in a key": (b'{"\\udc00":1}', "", "Unicode text", "a lone surrogate"),
+    "lone surrogate in a key twice": (b'{"\\udc00":1,"\\udc00":1}', "", "Unicode text", "a lone surrogate"),
     "deep nesting": (b"[" * 66 + b"]" * 66, "", "nesting up to 64", "deeper nesting"),
     "very deep nesting": (b"[" * 100_000, "", "nesting up to 64", "deeper nesting"),
 }

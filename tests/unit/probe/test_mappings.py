@@ -70,6 +70,21 @@ def test_device_is_that_of_stat():
     assert file.device == os.makedev(0x103, 0x0A)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "r-xp 00000000 fe:00 7 8 /lib/a.so\n",
+        line("r-xp", "/lib/a.so", device="fe"),
+        line("r-xp", "/lib/a.so", device="zz:00"),
+        line("r-xp", "/lib/a.so", device="ffffffffff:00"),
+        line("r-xp", "/lib/a.so").replace(" 7 ", " 7f "),
+    ],
+)
+def test_a_line_that_no_kernel_writes_is_not_guessed_at(text):
+    with pytest.raises(ValueError, match=r"."):
+        parse_maps(text)
+
+
 class TestDigest:
     def mapped(self, path, **changes) -> MappedFile:
         stat = path.stat()

@@ -96,6 +96,13 @@ def test_file_that_is_gone_after_the_import(facts, site):
     assert found["python.hqq.record"] == ("class", "unreadable")
 
 
+def test_record_that_is_no_csv(facts, site):
+    info = install(site)
+    with (info / "RECORD").open("a") as file:
+        file.write("x" * (1 << 18) + ",sha256=AAAA,3\n")
+    assert facts("import hqq")["python.hqq.record"] == ("class", "unreadable")
+
+
 def test_imported_without_a_distribution(facts, site):
     (site / "hqq").mkdir()
     (site / "hqq/__init__.py").write_text("")
