@@ -103,7 +103,7 @@ def _record(signature: Signature, message: bytes, trust: Trust, now: datetime) -
 
 
 def _who(signature: Signature, trust: Trust, at: datetime) -> tuple[SignerRecord, PublicKey]:
-    """Return whose signature it would be, made at that moment, and the key under which it is still to be verified (5)."""
+    """Return whose signature it would be, made at that moment, and the key it is still to be verified under (5)."""
     if signature.certificate is None:
         listed = _listed_key(signature, trust, at)
         return SignerRecord(
