@@ -323,7 +323,7 @@ def check_files(payload: bytes, files: dict[str, bytes]) -> tuple[Any, str, str,
         "probe-set.safetensors": predicate["probeSet"], "statement.json": sha256(payload).hexdigest()}
     odd = (files.keys() ^ {file for file in named if named[file]}) - {"statement.json", leaves}
     need(not odd, "manifest", "exactly the files that the statement names", f"missing or left over: {sorted(odd)}")
-    for file in files.keys() - {leaves}:
+    for file in sorted(files.keys() - {leaves}):
         found = sha256(files[file]).hexdigest()
         need(found == named[file], f"{file}: SHA-256", named[file], found)
         document = strict(files[file], file, dict, exact=True) if file.endswith(".json") else {}
