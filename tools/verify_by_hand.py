@@ -49,7 +49,7 @@ def done(text: str, doubt: str = "") -> None:
 ANY, TEXT, NAME, HEX, DECIMAL = ".*", ".+", r"\S(.*\S)?", "[0-9a-f]{64}", "0|[1-9][0-9]{0,38}"
 COUNT, POSITIVE, NULL, ROLE = range(2**53), range(1, 2**53), type(None), "approver|signer"
 VIEW, LEAF, RULES = "kernel|logical", 65536, dict(role=ROLE, threshold=POSITIVE)
-MOMENT = "[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z"  # in UTC: these sort as text
+MOMENT = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3])(:[0-5][0-9]){2}Z"  # sort as text
 BASE64 = "(?=.)([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?"  # in one spelling
 PEM = "-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/]{2,64}={0,2}\n-----END CERTIFICATE-----\n"
 KEY = dict(person=NAME, publicKey=(  # P-256, or Ed25519 without the points for which anybody can sign (spec/seal.md)
@@ -323,14 +323,14 @@ def check_files(payload: bytes, files: dict[str, bytes]) -> tuple[Any, str, str,
         "probe-set.safetensors": predicate["probeSet"], "statement.json": sha256(payload).hexdigest()}
     odd = (files.keys() ^ {file for file in named if named[file]}) - {"statement.json", leaves}
     need(not odd, "manifest", "exactly the files that the statement names", f"missing or left over: {sorted(odd)}")
-    for file in files.keys() - {leaves}:
+    for file in sorted(files.keys() - {leaves}):
         found = sha256(files[file]).hexdigest()
         need(found == named[file], f"{file}: SHA-256", named[file], found)
-    if environment:  # the class digest is that of the document without its instance facts (spec/environment.md)
-        document = strict(files["environment.json"], "environment.json", dict, exact=True)
-        document["facts"] = [fact for fact in document["facts"] if fact["scope"] == "class"]
-        found = sha256(canonical(document)).hexdigest()
-        need(found == environment["classDigest"], "environment.json: class digest", environment["classDigest"], found)
+        document = strict(files[file], file, dict, exact=True) if file.endswith(".json") else {}
+        if file == "environment.json":  # the class digest is that of the document without its instance facts
+            document["facts"] = [fact for fact in document["facts"] if fact["scope"] == "class"]
+            found = sha256(canonical(document)).hexdigest()
+            need(found == environment["classDigest"], f"{file}: class digest", environment["classDigest"], found)
     rows = {file: check_table(files[file], file, table["view"]) for file, table in tables.items()}
     for file, table in tables.items():
         root, _ = merkle([sha256(b"\0" + line).digest() for line in files[file].split(b"\n")[:-1]])

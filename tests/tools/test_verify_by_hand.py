@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run tools/verify_by_hand.py as an auditor does: another process, nothing of ours on its path; attack what it reads."""
+"""Run tools/verify_by_hand.py as an auditor does: another process, nothing of ours in reach; attack what it reads."""
 
 from __future__ import annotations
 

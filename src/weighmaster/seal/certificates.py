@@ -97,13 +97,12 @@ def parse_certificate(data: bytes, *, pem: bool = False) -> x509.Certificate:
     try:
         certificate = x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
         _fields = certificate.subject, certificate.issuer, certificate.extensions
-    except _UNREADABLE as error:
-        raise ValueError(" ".join(str(error).split())[:120]) from None
+    except Exception as error:  # noqa: BLE001  # damage has many kinds of errors in the library, which differ by version
+        raise ValueError(" ".join(f"{type(error).__name__} {error}".split())[:120]) from None
     return certificate
 
 
 _MAX_FILE: Final = 1 << 16
-_UNREADABLE: Final = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
 
 def certified_key(certificate: x509.Certificate) -> PublicKey:
@@ -128,13 +127,12 @@ def load_certificate(path: Path) -> bytes:
     """
     data, expected = read_whole(path, limit=_MAX_FILE), "one X.509 certificate in PEM"
     try:
-        found = x509.load_pem_x509_certificates(data)
-    except _UNREADABLE as error:
-        text = " ".join(str(error).split())[:120]
-        raise MalformedArtefact(str(path), "", expected=expected, found=text) from None
-    if len(found) != 1:
-        raise MalformedArtefact(str(path), "", expected=expected, found=f"{len(found)} of them")
-    return found[0].public_bytes(Encoding.DER)
+        certificate = parse_certificate(data, pem=True)
+    except ValueError as error:
+        raise MalformedArtefact(str(path), "", expected=expected, found=str(error)) from None
+    if data.count(b"-----BEGIN ") != 1:
+        raise MalformedArtefact(str(path), "", expected=expected, found=f"{data.count(b'-----BEGIN ')} objects")
+    return certificate.public_bytes(Encoding.DER)
 
 
 def _named(certificate: x509.Certificate) -> str:
@@ -227,12 +225,23 @@ def _authority_policy(purpose: ObjectIdentifier) -> ExtensionPolicy:
         if usage is not None and not {purpose, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usage):
             raise ValueError(f"an authority for other extended key usages than {purpose.dotted_string}")
 
+    def binds(_policy: Policy, _certificate: x509.Certificate, names: x509.NameConstraints | None) -> None:
+        subtrees = [*(names.permitted_subtrees or ()), *(names.excluded_subtrees or ())] if names is not None else []
+        passed_over = sorted({type(name).__name__ for name in subtrees} - _JUDGED)
+        if passed_over:  # not every version of the library refuses what it does not judge
+            raise ValueError(f"an authority with name constraints that are not judged, on {', '.join(passed_over)}")
+
     return (
         ExtensionPolicy.permit_all()
         .require_present(x509.BasicConstraints, Criticality.CRITICAL, None)
         .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, signs)
         .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, allows)
+        .may_be_present(x509.NameConstraints, Criticality.AGNOSTIC, binds)
     )
+
+
+_JUDGED: Final = frozenset({"DNSName", "IPAddress", "RFC822Name"})
+"""Kinds of names whose constraints `cryptography` holds against the leaf."""
 
 
 def _why(error: Exception, above: Sequence[x509.Certificate], at: datetime) -> str:

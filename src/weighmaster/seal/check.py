@@ -103,7 +103,7 @@ def _record(signature: Signature, message: bytes, trust: Trust, now: datetime) -
 
 
 def _who(signature: Signature, trust: Trust, at: datetime) -> tuple[SignerRecord, PublicKey]:
-    """Return whose signature it would be, made at that moment; `roles` and all else but the signature are checked."""
+    """Return whose signature it would be, made at that moment, and the key it is still to be verified under (5)."""
     if signature.certificate is None:
         listed = _listed_key(signature, trust, at)
         return SignerRecord(
@@ -120,7 +120,7 @@ def _who(signature: Signature, trust: Trust, at: datetime) -> tuple[SignerRecord
     ), holder.key
 
 
-def _listed_key(signature: Signature, trust: Trust, at: datetime) -> TrustedKey:  # (5) a bare key
+def _listed_key(signature: Signature, trust: Trust, at: datetime) -> TrustedKey:
     found = signature.hint or "no key"
     listed = trust.key(found)
     if listed is None:  # the hint only says which trusted key to try

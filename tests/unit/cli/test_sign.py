@@ -162,7 +162,7 @@ def test_a_request_is_not_written_over_another_file(here: Path, cli: Callable[..
     [
         (["--key", "eva.key", "--certificate", "absent.pem"], "absent.pem: No such file"),
         (["--key", "eva.key", "--certificate", "ana.key.pub"], "expected one X.509 certificate in PEM, found "),
-        (["--key", "eva.key", "--certificate", "both.pem"], "expected one X.509 certificate in PEM, found 2 of them"),
+        (["--key", "eva.key", "--certificate", "both.pem"], "expected one X.509 certificate in PEM, found 2 objects"),
         (["--key", "ana.key", "--certificate", "eva.pem"], "the certificate: expected one of the key"),
         (["--key", "eva.key", "--token", "t"], "--token: expected only with --pkcs11-module, found without it"),
         (["--key", "eva.key", "--pin-file", "p"], "--pin-file: expected only with --pkcs11-module"),
