@@ -14,6 +14,7 @@ import sysconfig
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
@@ -25,8 +26,9 @@ import pytest
 import weighmaster
 from weighmaster.core.environment import Environment, environment_faults, parse_environment
 from weighmaster.flows.approve import sign
+from weighmaster.flows.keep import write_trust
 from weighmaster.seal.keys import generate
-from weighmaster.seal.trust import ProductRule, RoleThreshold, Trust, trust_to_bytes, with_key, with_product
+from weighmaster.seal.trust import ProductRule, RoleThreshold, RootKey, Roots, Trust, TrustedKey
 
 
 def _matrix() -> ModuleType:
@@ -69,7 +71,7 @@ GATE = """
 from weighmaster.flows.admit import Gate
 {code}
 try:
-    Gate(sys.argv[1], sys.argv[2], expect="reader").admit(model)
+    Gate(sys.argv[1], sys.argv[2], roots=sys.argv[3], expect="reader", mark=None).admit(model)
 except NotAdmitted as refusal:
     print(json.dumps([fault.subject for fault in refusal.faults]))
     raise SystemExit(refusal.exit_code)
@@ -373,22 +375,26 @@ def test_switch_of_torch(name: str, switched: dict[str, Environment]) -> None:
 
 
 @pytest.fixture(scope="module")
-def weighed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A signed manifest that another process made, and the trust file under which it holds."""
+def weighed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """A signed manifest that another process made, the trust file under which it holds, and its pin."""
     folder = tmp_path_factory.mktemp("weighed")
     done = start(MODEL + WEIGH, folder / "manifest")
     assert done.returncode == 0, done.stderr.decode()
     key = generate("ed25519")
     sign(folder / "manifest", key)
     rule = ProductRule(product="reader", required_roles=(RoleThreshold(role="signer", threshold=1),))
-    trust = with_product(with_key(Trust(), person="Ana", key=key.public, roles=("signer",)), rule)
-    (folder / "trust.json").write_bytes(trust_to_bytes(trust))
-    return folder / "manifest", folder / "trust.json"
+    trust = Trust(
+        expires=datetime(2100, 1, 1, tzinfo=UTC),
+        roots=Roots(keys=(RootKey(person="Ana", key=key.public),), threshold=1),
+        keys=(TrustedKey(person="Ana", key=key.public, roles=("signer",)),),
+        products=(rule,),
+    )
+    return folder / "manifest", folder / "trust.json", write_trust(folder / "trust.json", trust, key)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [case.name for case in CASES.values() if case.where == "gate"])
-def test_gate(name: str, weighed: tuple[Path, Path], tmp_path: Path) -> None:
+def test_gate(name: str, weighed: tuple[Path, Path, str], tmp_path: Path) -> None:
     case = CASES[name]
     python, code, variables = prepared(case, tmp_path)
     done = start(MODEL + GATE.replace("{code}", code), *weighed, python=python, **variables)

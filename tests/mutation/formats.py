@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,16 +30,21 @@ from weighmaster.errors import NotAdmitted
 from weighmaster.flows.artefact import Manifest, bind
 from weighmaster.seal.bundle import make_bundle, open_sealed, parse_bundle
 from weighmaster.seal.check import identity_faults, require_signed
+from weighmaster.seal.dsse import pae
 from weighmaster.seal.keys import PrivateKey
 from weighmaster.seal.trust import (
+    Authority,
+    Identity,
     ProductRule,
     RoleThreshold,
+    RootKey,
+    Roots,
+    TimestampAuthority,
     Trust,
-    parse_trust,
-    trust_to_bytes,
-    with_key,
-    with_product,
+    TrustedKey,
 )
+from weighmaster.seal.trust_chain import open_trust, parse_chain
+from weighmaster.seal.trust_document import PAYLOAD_TYPE, trust_to_bytes
 
 __all__ = ["FORMATS", "Format"]
 
@@ -49,6 +55,7 @@ VECTORS: Final = Path(__file__).parents[2] / "vectors"
 LIVE: Final = {path.name: path.read_bytes() for path in sorted((VECTORS / "manifest" / "live" / "manifest").iterdir())}
 COPY, TABLE, LEAVES = "statement.json", "tensors.S3.kernel.jsonl", "leaves.S3.kernel.bin"
 PRODUCT: Final = "thorax-triage"
+EVERYTHING: Final = VECTORS / "trust" / "everything" / "trust.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +99,20 @@ KEY: Final = PrivateKey(ed25519.Ed25519PrivateKey.from_private_bytes(hashlib.sha
 RULE: Final = ProductRule(
     product=PRODUCT, required_roles=(RoleThreshold(role="signer", threshold=1),), minimum_serial=7
 )
-TRUST: Final = with_product(with_key(Trust(), person="Ana", key=KEY.public, roles=("signer",)), RULE)
+NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
+ROOTS: Final = Roots(keys=(RootKey(person="Rosa", key=KEY.public),), threshold=1)
+TRUST: Final = Trust(
+    expires=datetime(2027, 11, 24, 12, tzinfo=UTC),
+    roots=ROOTS,
+    keys=(TrustedKey(person="Ana", key=KEY.public, roles=("signer",)),),
+    products=(RULE,),
+)
 
 
 def opened(bundle: bytes, files: Mapping[str, bytes]) -> Manifest:
     """Check a manifest as a gate does, up to what needs the live model: steps 2 and 3, and each file by its digest."""
     sealed = open_sealed((("signer-1.sigstore.json", bundle),))
-    require_signed(sealed, TRUST, PRODUCT)
+    require_signed(sealed, TRUST, PRODUCT, now=NOW)
     manifest = bind(sealed.payload, files, "manifest")
     said = manifest.statement
     faults = identity_faults(TRUST, product=said.product, expect=PRODUCT, serial=said.serial, root=manifest.root)
@@ -236,14 +250,64 @@ def _bundle_anew(data: bytes) -> str:
 
 def _trust_document() -> bytes:
     roots = tuple(sha256(text) for text in (b"a", b"b"))
-    rule = replace(RULE, accepted_roots=roots, revoked_roots=roots[::-1], max_excluded_bytes=10)
-    roles = (*rule.required_roles, RoleThreshold(role="approver", threshold=1))
-    return trust_to_bytes(with_product(replace(TRUST, products=()), replace(rule, required_roles=roles)))
+    roles = (*RULE.required_roles, RoleThreshold(role="approver", threshold=1))
+    rule = replace(
+        RULE,
+        accepted_roots=roots,
+        revoked_roots=roots[::-1],
+        max_excluded_bytes=10,
+        required_roles=roles,
+        waiver_roles=roles,
+    )
+    (listed,) = parse_chain(EVERYTHING.read_bytes(), "trust.json").current.trust.authorities
+    first, second = listed.certificate, listed.intermediates[0]
+    ben = PrivateKey(ed25519.Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"Ben").digest())).public
+    return trust_to_bytes(
+        replace(
+            TRUST,
+            keys=(*TRUST.keys, TrustedKey(person="Ben", key=ben, roles=("approver",), not_after=TRUST.expires)),
+            authorities=(
+                Authority(name="a", certificate=first, intermediates=(second,), revoked_serials=("4d", "5e")),
+                Authority(name="b", certificate=second),
+            ),
+            identities=(
+                Identity(person="Cay", authority="a", subject="email:cay@example.org", roles=("signer",)),
+                Identity(person="Dee", authority="b", subject="dns:dee.example.org", roles=("approver",)),
+            ),
+            timestamp_authorities=(
+                TimestampAuthority(name="s", certificates=(first,), intermediates=(second,)),
+                TimestampAuthority(name="t", certificates=(second,)),
+            ),
+            products=(rule, replace(RULE, product="stroke-triage")),
+        )
+    )
+
+
+def _trust_file(document: bytes, signed: bytes) -> bytes:
+    """Return a trust file that holds `document` under a signature over `signed`."""
+    signature = KEY.sign(pae(PAYLOAD_TYPE, signed))
+    entry = {"keyid": KEY.public.fingerprint, "sig": base64.b64encode(signature).decode()}
+    payload = base64.b64encode(document).decode()
+    envelope = {"payload": payload, "payloadType": PAYLOAD_TYPE, "signatures": [entry]}
+    return dumps({"scheme": "weighmaster-trust-v1", "envelopes": [envelope]})
+
+
+def _trust_received(data: bytes) -> None:
+    open_trust(_trust_file(data, TRUST_DOCUMENT), "trust.json", roots=ROOTS.fingerprint, now=NOW)
+
+
+def _trust_anew(data: bytes) -> str:
+    """Have the keeper sign the document. The pin and the moment come from elsewhere."""
+    held = open_trust(_trust_file(data, data), "trust.json", roots=ROOTS.fingerprint, now=NOW)
+    return sha256(trust_to_bytes(held.trust))
+
+
+TRUST_DOCUMENT: Final = _trust_document()
 
 
 FREE: Final = "the signer's word; nothing else in the manifest says it"
 COUNT: Final = "a count for the reader; the gate shows the one that it finds itself"
-OWNER: Final = "what a trust file is there to say"
+OWNER: Final = "what a trust document is there to say"
 
 
 def _live(step: int) -> str:
@@ -254,6 +318,10 @@ STATEMENT_VARIES: Final = {
     **dict.fromkeys(("predicate.version", "predicate.reaction"), FREE),
     **dict.fromkeys(("predicate.validation", "predicate.validation[].name", "predicate.validation[].sha256"), FREE),
     "predicate.serial": "a higher number is a later manifest; a lower one is refused by the trust file, in step 3",
+    **dict.fromkeys(
+        ("predicate.evidence", *(f"predicate.evidence[].{key}" for key in ("files", "key", "sha256"))),
+        "what was verified when it was weighed; the bundle that it names is not in the manifest",
+    ),
     "predicate.tables": "their order: which of them the gate compares, `gateTable` says",
     **dict.fromkeys(("predicate.method.engine", "predicate.method.mapped"), FREE),
     **dict.fromkeys(
@@ -308,6 +376,11 @@ PLAN_VARIES: Final = dict.fromkeys(
 )
 TRUST_VARIES: Final = dict.fromkeys(
     (
+        *("version", "expires", "authorities", "authorities[].intermediates", "authorities[].revokedSerials"),
+        *("authorities[].revokedSerials[]", "identities", "identities[].person", "identities[].revoked"),
+        *("identities[].roles[]", "identities[].subject", "timestampAuthorities", "timestampAuthorities[].name"),
+        *("timestampAuthorities[].intermediates", "keys[].notAfter", "products[].requiredRoles[].role"),
+        *("products[].waiverRoles", "products[].waiverRoles[].threshold"),
         *("keys", "keys[].person", "keys[].revoked", "keys[].roles[]", "products", "products[].acceptedRoots"),
         *("products[].acceptedRoots[]", "products[].maxExcludedBytes", "products[].minimumSerial"),
         *("products[].product", "products[].requiredRoles", "products[].requiredRoles[].threshold"),
@@ -369,12 +442,11 @@ FORMATS: Final = (
         any_spelling=True,
     ),
     Format(
-        name="trust",
-        document=_trust_document(),
-        received=(),
-        bound="nothing, in this plain form: whoever can write it decides",
-        signed_anew=lambda data: sha256(trust_to_bytes(parse_trust(data, "trust.json"))),
+        name="trust document",
+        document=TRUST_DOCUMENT,
+        received=(_trust_received,),
+        bound="the signatures of its keepers",
+        signed_anew=_trust_anew,
         varies=TRUST_VARIES,
-        any_spelling=True,
     ),
 )

@@ -21,6 +21,7 @@ from weighmaster.seal.trust import ROLES, ProductRule, RoleThreshold, RootKey, R
 from weighmaster.seal.trust_chain import parse_chain
 from weighmaster.seal.trust_document import parse_document, trust_to_bytes
 
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
 KEYS = tuple(generate(kind) for kind in KEY_KINDS for _ in range(3))
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 PEOPLE = st.sampled_from(["Ada", "Ben", "Çelik"])

@@ -12,13 +12,11 @@ from typing import Any, Final
 from cryptography import x509
 
 import weighmaster as wm
-from weighmaster.durable import read_whole
 from weighmaster.errors import UsageError
 from weighmaster.seal import trust_edit as edit
+from weighmaster.seal.certificates import load_certificate, parse_certificate
 
 __all__ = ["changed"]
-
-_MAX_CERTIFICATE: Final = 1 << 16
 
 
 def changed(trust: wm.Trust, args: argparse.Namespace) -> wm.Trust:
@@ -66,10 +64,7 @@ def _add_timestamp_authority(trust: wm.Trust, args: argparse.Namespace) -> wm.Tr
 
 
 def _certificate(path: Path) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(read_whole(path, limit=_MAX_CERTIFICATE))
-    except ValueError:
-        raise UsageError(f"{path}: expected an X.509 certificate in PEM, found something else") from None
+    return parse_certificate(load_certificate(path))
 
 
 def _add_identity(trust: wm.Trust, args: argparse.Namespace) -> wm.Trust:

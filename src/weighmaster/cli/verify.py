@@ -12,10 +12,12 @@ from weighmaster.cli.printing import count, pairs
 from weighmaster.cli.progress import ProgressBar
 from weighmaster.cli.summary import identity, identity_pairs
 from weighmaster.cli.verb import Outcome
+from weighmaster.core.instant import instant_text
 from weighmaster.errors import UsageError
 
 if TYPE_CHECKING:
     from weighmaster.flows.verify import Verification
+    from weighmaster.seal.check import SignerRecord
 
 DESCRIPTION: Final = """\
 Check who signed a manifest and whether it is in force for a product; with --source, compare the files of a release with
@@ -86,9 +88,7 @@ def _document(done: Verification) -> dict[str, object]:
         "result": "verified" if done.files is not None or done.verdict is not None else "seal holds",
         "conclusion": _conclusion(done),
         **identity(done.manifest.statement),
-        "signers": [
-            {"person": s.person, "roles": s.roles, "fingerprint": s.fingerprint, "file": s.file} for s in done.signers
-        ],
+        "signers": [_signer(s) for s in done.signers],
         "files": done.files,
         "fileTensors": done.file_tensors,
         "load": done.verdict.compared if done.verdict is not None else None,
@@ -96,11 +96,28 @@ def _document(done: Verification) -> dict[str, object]:
     }
 
 
+def _signer(signer: SignerRecord) -> dict[str, object]:
+    return {
+        "person": signer.person,
+        "roles": signer.roles,
+        "fingerprint": signer.fingerprint,
+        "file": signer.file,
+        "by": signer.by,
+        "time": None if signer.time is None else instant_text(signer.time),
+    }
+
+
+def _signed_by(signer: SignerRecord) -> str:
+    known = "" if signer.by == "key" else f", {signer.by}"
+    time = "" if signer.time is None else f", timestamp {instant_text(signer.time)}"
+    return f"{signer.person} ({' and '.join(signer.roles)}), key {signer.fingerprint}{known}{time}"
+
+
 def _text(done: Verification) -> str:
     rows = [
         ("result", _conclusion(done)),
         *identity_pairs(done.manifest.statement),
-        ("signed by", "\n".join(f"{s.person} ({' and '.join(s.roles)}), key {s.fingerprint}" for s in done.signers)),
+        ("signed by", "\n".join(_signed_by(s) for s in done.signers)),
     ]
     if done.files is not None:
         rows.append(("files", _files(done)))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeAlias
 
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509 import Certificate
 
 from weighmaster.core.canonical import MAX_SAFE_INTEGER, dumps
@@ -263,12 +264,19 @@ def _authority_problems(trust: Trust) -> Iterator[_Problem]:
                 expected = "lowercase hexadecimal digits without leading zeros"
                 yield f"{path}.revokedSerials[{j}]", expected, repr(serial[:80])
         yield from _twice(f"{path}.revokedSerials", "", authority.revoked_serials)
+        yield from _twice(f"{path}.intermediates", "", [_print(c) for c in authority.intermediates])
     yield from _twice("authorities", ".name", [a.name for a in trust.authorities])
     for i, stamper in enumerate(trust.timestamp_authorities):
         yield from _name_problems(f"timestampAuthorities[{i}].name", stamper.name)
         if not stamper.certificates:
             yield f"timestampAuthorities[{i}].certificates", "at least one certificate", "none"
+        for key, listed in (("certificates", stamper.certificates), ("intermediates", stamper.intermediates)):
+            yield from _twice(f"timestampAuthorities[{i}].{key}", "", [_print(c) for c in listed])
     yield from _twice("timestampAuthorities", ".name", [t.name for t in trust.timestamp_authorities])
+
+
+def _print(certificate: Certificate) -> str:
+    return f"certificate {certificate.fingerprint(SHA256()).hex()}"
 
 
 def _identity_problems(trust: Trust) -> Iterator[_Problem]:
@@ -279,7 +287,8 @@ def _identity_problems(trust: Trust) -> Iterator[_Problem]:
         if trust.authority(identity.authority) is None:
             yield f"{path}.authority", "the name of a listed authority", repr(identity.authority[:80])
         kind, colon, rest = identity.subject.partition(":")
-        if kind not in SUBJECT_KINDS or not colon or not rest.isascii() or not rest.isprintable() or not rest.strip():
+        readable = rest.isascii() and rest.isprintable() and " " not in rest
+        if kind not in SUBJECT_KINDS or not colon or not rest or not readable:
             yield f"{path}.subject", "email:, uri: or dns: and a name in ASCII", ascii(identity.subject[:80])
     yield from _twice("identities", ".subject", [f"{i.authority}, {i.subject}" for i in trust.identities])
 
