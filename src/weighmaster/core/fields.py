@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Final, TypeVar
 
 from weighmaster.core.canonical import MAX_SAFE_INTEGER
+from weighmaster.core.instant import parse_instant
 from weighmaster.errors import MalformedArtefact
 
 __all__ = ["Fields"]
@@ -82,6 +84,21 @@ class Fields:
             self._left.pop(key)
             return None
         return self.digest(key)
+
+    def instant(self, key: str) -> datetime:
+        """Return a moment in UTC, written as `core.instant` has it."""
+        value = self.text(key)
+        try:
+            return parse_instant(value)
+        except ValueError as error:
+            raise self.fault(key, "a moment YYYY-MM-DDTHH:MM:SSZ", str(error)) from None
+
+    def optional_instant(self, key: str) -> datetime | None:
+        """Return a moment or null; the key itself is required."""
+        if self.has(key) and self._left[key] is None:
+            self._left.pop(key)
+            return None
+        return self.instant(key)
 
     def integer(self, key: str, *, minimum: int = 0, maximum: int = MAX_SAFE_INTEGER) -> int:
         """Return an integer within bounds; a boolean is not one."""
