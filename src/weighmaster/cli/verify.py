@@ -12,6 +12,7 @@ from weighmaster.cli.printing import count, pairs
 from weighmaster.cli.progress import ProgressBar
 from weighmaster.cli.summary import identity, identity_pairs
 from weighmaster.cli.verb import Outcome
+from weighmaster.errors import UsageError
 
 if TYPE_CHECKING:
     from weighmaster.flows.verify import Verification
@@ -41,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--expect", metavar="PRODUCT", required=True, help="product that is expected here")
     parser.add_argument("--source", metavar="DIR", type=Path, help="model directory or file to compare")
     parser.add_argument("--model", metavar="MODEL", help="model to load and compare, as weighmaster weigh takes it")
+    waiver = "waiver for a difference under change control; repeatable; halts all the same without known answers"
+    parser.add_argument("--waiver", metavar="FILE", type=Path, action="append", default=[], help=waiver)
 
 
 def run(args: argparse.Namespace) -> Outcome:
@@ -48,10 +51,20 @@ def run(args: argparse.Namespace) -> Outcome:
     from weighmaster.durable import read_whole  # noqa: PLC0415  # not for the help
     from weighmaster.flows.verify import verify  # noqa: PLC0415
 
+    if args.waiver and args.model is None:
+        raise UsageError("--waiver: has no meaning where no model is loaded (--model)")
     sealed = wm.read_manifest(args.manifest)
     trust = wm.parse_trust(read_whole(args.trust), str(args.trust))
     with ProgressBar(None) as progress:
-        done = verify(sealed, trust, expect=args.expect, source=args.source, model=args.model, progress=progress)
+        done = verify(
+            sealed,
+            trust,
+            expect=args.expect,
+            source=args.source,
+            model=args.model,
+            waivers=args.waiver,
+            progress=progress,
+        )
     return Outcome(document=_document(done), text=_text(done))
 
 
@@ -73,6 +86,7 @@ def _document(done: Verification) -> dict[str, object]:
         "files": done.files,
         "fileTensors": done.file_tensors,
         "load": done.verdict.compared if done.verdict is not None else None,
+        "informed": done.verdict.informed if done.verdict is not None else [],
         "notCovered": done.not_covered,
     }
 
@@ -87,6 +101,8 @@ def _text(done: Verification) -> str:
         rows.append(("files", _files(done)))
     if done.verdict is not None:
         rows.append(("load", f"{done.verdict.compared}; trace: {done.verdict.trace}"))
+    if done.verdict is not None and done.verdict.informed:
+        rows.append(("informed", "\n".join(done.verdict.informed)))
     rows.append(("not covered", "\n".join(done.not_covered)))
     return pairs(rows)
 

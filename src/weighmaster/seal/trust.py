@@ -73,6 +73,7 @@ class ProductRule:
         minimum_serial: the least serial number accepted, whether or not roots are listed.
         revoked_roots: never accepted, even if listed as accepted too.
         max_excluded_bytes: consumed bytes that a manifest may leave unverified.
+        waiver_roles: who must sign a waiver; none: no waiver is accepted.
     """
 
     product: str
@@ -81,6 +82,7 @@ class ProductRule:
     minimum_serial: int = 0
     revoked_roots: tuple[str, ...] = ()
     max_excluded_bytes: int = 0
+    waiver_roles: tuple[RoleThreshold, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +211,7 @@ def _read_product(fields: Fields) -> ProductRule:
         minimum_serial=fields.integer("minimumSerial"),
         revoked_roots=fields.texts("revokedRoots"),
         max_excluded_bytes=fields.decimal("maxExcludedBytes"),
+        waiver_roles=fields.objects("waiverRoles", _read_threshold) if fields.has("waiverRoles") else (),
     )
 
 
@@ -243,6 +246,11 @@ def _product_to_json(rule: ProductRule) -> dict[str, object]:
         "minimumSerial": rule.minimum_serial,
         "revokedRoots": rule.revoked_roots,
         "maxExcludedBytes": str(rule.max_excluded_bytes),
+        **(
+            {"waiverRoles": [{"role": r.role, "threshold": r.threshold} for r in rule.waiver_roles]}
+            if rule.waiver_roles
+            else {}
+        ),
     }
 
 

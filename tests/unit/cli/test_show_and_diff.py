@@ -166,7 +166,9 @@ def test_environment_fact_by_fact(cli, here):
     rewritten("b", {name: Fact.of(name, "another"), "zz.unread": Fact.unreadable("zz.unread")})
     run = cli("diff", "manifest", "b")
     assert run.code == 12
-    assert f"(4) environment: {name}: differs; expected {facts[name].shown()}, found 'another'" in run.out
+    assert (
+        f"(4) environment: {name}: differs (default: halt); expected {facts[name].shown()}, found 'another'" in run.out
+    )
     assert "(4) environment: zz.unread: cannot be read" in run.out
     rewritten("c", {name: Fact.of(name, "another"), "zz.unread": Fact.unreadable("zz.unread")})
     assert cli("diff", "b", "c").code == 0  # unread in both is no difference between them

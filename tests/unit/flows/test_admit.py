@@ -110,7 +110,8 @@ def test_step_2_a_revoked_key(small: Any, sealed: Any, signer: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["tensors.S3.kernel.jsonl", "structure.jsonl", "environment.json", "probe-set.safetensors"]
+    "name",
+    ["tensors.S3.kernel.jsonl", "structure.jsonl", "environment.json", "policy.json", "probe-set.safetensors"],
 )
 def test_step_2_a_file_that_was_exchanged(name: str, small: Any, sealed: Any) -> None:
     done, other = sealed(small()), sealed(torch.nn.Sequential(torch.nn.Linear(2, 2)).eval())
