@@ -7,6 +7,7 @@ from weighmaster.capture.open_model import Opened, open_model
 from weighmaster.capture.probe_set import ProbeSet
 from weighmaster.core.compare import Diff, compare
 from weighmaster.core.manifest import Row, Table
+from weighmaster.core.policy import Policy, Rule, read_policy
 from weighmaster.core.statement import Coverage, Statement
 from weighmaster.flows.admission import Admission, Recheck, Verdict
 from weighmaster.flows.admit import Gate
@@ -24,6 +25,7 @@ __all__ = [
     "Gate",
     "Manifest",
     "Opened",
+    "Policy",
     "PrivateKey",
     "ProbeSet",
     "ProductRule",
@@ -31,6 +33,7 @@ __all__ = [
     "Recheck",
     "RoleThreshold",
     "Row",
+    "Rule",
     "SealedManifest",
     "Statement",
     "Table",
@@ -43,6 +46,7 @@ __all__ = [
     "open_model",
     "parse_trust",
     "read_manifest",
+    "read_policy",
     "read_unsigned",
     "self_test",
     "sign",

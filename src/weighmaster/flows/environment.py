@@ -10,7 +10,7 @@ from weighmaster.capture.torch_switches import torch_facts
 from weighmaster.core.judgement import judge
 from weighmaster.errors import EnvironmentFault
 from weighmaster.flows.trusted import Trusted
-from weighmaster.flows.waivers import Bundles, change_control_fault, check_waivers
+from weighmaster.flows.waivers import Bundles, WaiverSubject, change_control_fault, check_waivers
 from weighmaster.probe.collect import collect
 
 __all__ = ["Judged", "judge_environment"]
@@ -39,7 +39,7 @@ def judge_environment(trusted: Trusted, waivers: Bundles, now: datetime) -> Judg
     if manifest.environment is None or manifest.policy is None:
         fault = EnvironmentFault("environment", "is not in the manifest", expected="environment v1", found="none")
         return Judged(faults=(fault,), informed=())
-    checked = check_waivers(waivers, trusted, now)
+    checked = check_waivers(waivers, WaiverSubject.of(trusted), now)
     differences = judge(manifest.environment, collect(torch_facts()), manifest.policy)
     return Judged(
         faults=tuple(
