@@ -13,26 +13,19 @@ from weighmaster.core.environment import Environment, Fact, parse_environment
 from weighmaster.core.waiver import parse_waiver
 from weighmaster.seal.bundle import parse_bundle
 
+
+def rule(fact: str, compare: str, on_diff: str, on_missing: str, reference: str) -> dict[str, object]:
+    rest = {"onDiff": on_diff, "onMissing": on_missing, "reference": reference, "values": []}
+    return {"compare": compare, "fact": fact, **rest}
+
+
 POLICY = {
     "scheme": "environment-policy-v1",
     "default": "halt",
     "rules": [
-        {
-            "fact": "env.OMP_NUM_THREADS",
-            "compare": "equal",
-            "values": [],
-            "onDiff": "change-control",
-            "onMissing": "halt",
-            "reference": "CC-7",
-        },
-        {
-            "fact": "env.OMP_*",
-            "compare": "known",
-            "values": [],
-            "onDiff": "inform",
-            "onMissing": "inform",
-            "reference": "",
-        },
+        rule("env.OMP_NUM_THREADS", "equal", "change-control", "halt", "CC-7"),
+        rule("env.OMP_*", "known", "inform", "inform", ""),
+        rule("env.start.OMP_*", "known", "inform", "inform", ""),
     ],
 }
 WEIGH = ("weigh", "tinynet:with_inputs", "-o", "m", "--product", "net", "--version", "1", "--serial", 8)
@@ -56,9 +49,9 @@ def weighed(cli, here: Path, monkeypatch) -> Path:
 def test_weigh_puts_the_policy_into_the_manifest(cli, weighed):
     policy = wm.read_unsigned("m").policy
     assert json.loads(Path("m/policy.json").read_bytes()) == POLICY
-    assert [r.reference for r in policy.rules] == ["CC-7", ""]
+    assert [r.reference for r in policy.rules] == ["CC-7", "", ""]
     run = cli("show", "m", "--environment")
-    assert f"policy        2 rules; what none fits must be equal, SHA-256 {policy.sha256}\n" in run.out
+    assert f"policy        3 rules; what none fits must be equal, SHA-256 {policy.sha256}\n" in run.out
     assert "env.OMP_NUM_THREADS  equal       change-control  halt        CC-7\n" in run.out
     document = cli("show", "m", "--environment", "--json").json
     assert document["policySha256"] == policy.sha256
@@ -133,6 +126,7 @@ def test_verify_prints_what_passes_and_says_why_the_rest_halts(cli, weighed, mon
     assert run.code == 0
     assert "informed     env.OMP_SCHEDULE: class fact that the validated environment does not have (rule" in run.out
     informed = cli(*verify, "--json").json["informed"]
+    assert [text.split(":")[0] for text in informed] == ["env.OMP_SCHEDULE", "env.start.OMP_SCHEDULE"]
     assert informed[0].startswith("env.OMP_SCHEDULE: ")
     assert informed[0].endswith("(rule env.OMP_* (known): inform); expected nothing, found 'static'")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
