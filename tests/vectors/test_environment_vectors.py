@@ -110,13 +110,15 @@ def second_reading(case: str) -> list[tuple[str, str]]:
     if not any(fact["scope"] == "class" for fact in a["facts"]):
         return [("environment", "halt")]
     named = {rule["fact"] for rule in policy["rules"]}
-    before, after = (
-        {f["name"]: f for f in e["facts"] if f["scope"] == "class" or f["name"] in named} for e in (a, b)
-    )
+    before, after = ({f["name"]: f for f in e["facts"] if f["scope"] == "class" or f["name"] in named} for e in (a, b))
     out = []
     for name in sorted({*before, *after}, key=str.encode):
         default = {"compare": "equal", "onDiff": "halt", "onMissing": "halt", "values": []}
-        fits = (r for r in policy["rules"] if r["fact"] == name or name.startswith(r["fact"].rstrip("*") if r["fact"][-1] == "*" else "\0"))
+        fits = (
+            r
+            for r in policy["rules"]
+            if r["fact"] == name or name.startswith(r["fact"].rstrip("*") if r["fact"][-1] == "*" else "\0")
+        )
         rule = next(fits, default)
         sides = before.get(name), after.get(name)
         if None in sides or "unreadable" in [s["status"] for s in sides if s]:
