@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write the test vectors of spec/waiver.md: ``python vectors/waiver/generate.py [DIRECTORY]``.
 
-A case is what is trusted and asked (``request.json``) and the bundles of a waiver. Every run writes the same bytes: keys
-follow from labels, and Ed25519 signatures from key and message. The keys are for tests alone.
+A case is what is trusted and asked (``request.json``) and the bundles of a waiver. Every run writes the same bytes:
+keys follow from labels, and Ed25519 signatures from key and message. The keys are for tests alone.
 """
 
 from __future__ import annotations
