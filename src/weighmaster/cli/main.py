@@ -23,7 +23,6 @@ __all__ = ["VERBS", "load_verb", "main"]
 VERBS: Final[dict[str, tuple[str, str]]] = {
     "weigh": ("weighmaster.cli.weigh", "digest every tensor that the kernels of a model consume; write its manifest"),
     "sign": ("weighmaster.cli.sign", "put a person's signature beside a manifest"),
-    "waive": ("weighmaster.cli.waive", "sign one's consent to differences from the validated environment, until a day"),
     "keygen": ("weighmaster.cli.keygen", "make a key pair for signing"),
     "trust": ("weighmaster.cli.trust", "say whose signatures count, and which weights each product may run"),
     "verify": ("weighmaster.cli.verify", "check a manifest's seal, and files or a load in this process against it"),
@@ -31,6 +30,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "diff": ("weighmaster.cli.diff", "say how two manifests differ, tensor by tensor and fact by fact"),
     "dump": ("weighmaster.cli.dump", "write the live tensors as files that sha256sum and fsverity can check"),
     "environment": ("weighmaster.cli.environment", "print the facts about machine, libraries and switches"),
+    "waive": ("weighmaster.cli.waive", "sign one's consent to differences from the validated environment, until a day"),
     "selftest": ("weighmaster.cli.selftest", "put known questions to the digests of this installation"),
     "completion": ("weighmaster.cli.completion", "print a completion script for a shell"),
 }

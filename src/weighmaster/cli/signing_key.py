@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Load the private key that signs, with its passphrase from a file or the terminal."""
+"""The key that signs, as every verb that signs takes it."""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,24 +13,25 @@ from weighmaster.cli.secrets_input import ask, passphrase_from
 if TYPE_CHECKING:
     from weighmaster.seal.keys import PrivateKey
 
-__all__ = ["signing_key"]
+__all__ = ["add_key_arguments", "load_signing_key"]
 
 _PEEK: Final = 1 << 16
 
 
-def signing_key(path: Path, passphrase_file: Path | None) -> PrivateKey:
-    """Return the key; ask for a passphrase only where the key is encrypted and no file is given.
+def add_key_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--key", metavar="FILE", type=Path, required=True, help="private key in PEM, mode 0600")
+    parser.add_argument("--passphrase-file", metavar="FILE", type=Path, help="its first line is the passphrase")
 
-    Raises:
-        KeyFault: the key or the passphrase file cannot be used.
-        UsageError: a passphrase is needed and standard input is no terminal.
-    """
+
+def load_signing_key(args: argparse.Namespace) -> PrivateKey:
+    """Return the key; ask for its passphrase where it is encrypted and no file was given."""
     passphrase = None
-    if passphrase_file is not None:
-        passphrase = passphrase_from(passphrase_file)
-    elif _is_encrypted(path):
-        passphrase = ask(f"Passphrase for {path}: ")
-    return wm.load_private(path, passphrase)
+    if args.passphrase_file is not None:
+        passphrase = passphrase_from(args.passphrase_file)
+    elif _is_encrypted(args.key):
+        passphrase = ask(f"Passphrase for {args.key}: ")
+    return wm.load_private(args.key, passphrase)
 
 
 def _is_encrypted(path: Path) -> bool:

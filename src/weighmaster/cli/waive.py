@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import weighmaster as wm
 from weighmaster.cli.printing import pairs
-from weighmaster.cli.signing_key import signing_key
+from weighmaster.cli.signing_key import add_key_arguments, load_signing_key
 from weighmaster.cli.verb import Outcome
 from weighmaster.core.instant import instant_text, parse_instant
 from weighmaster.errors import UsageError
@@ -52,8 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--fact", metavar="NAME", action="append", default=[], help="fact that may differ; repeatable")
     add("--reason", metavar="TEXT", help="why, for people")
     add("--expires", metavar="TIME", type=_moment, help="moment from which it counts no more: YYYY-MM-DDTHH:MM:SSZ")
-    add("--key", metavar="FILE", type=Path, required=True, help="private key in PEM, mode 0600")
-    add("--passphrase-file", metavar="FILE", type=Path, help="its first line is the passphrase")
+    add_key_arguments(parser)
     add("-o", "--out", metavar="WAIVER", type=Path, required=True, help="new file for the bundle")
 
 
@@ -69,7 +68,7 @@ def run(args: argparse.Namespace) -> Outcome:
     from weighmaster.flows.waive import countersign, waive  # noqa: PLC0415  # not for the help
 
     _check(args)
-    manifest, key = wm.read_unsigned(args.manifest), signing_key(args.key, args.passphrase_file)
+    manifest, key = wm.read_unsigned(args.manifest), load_signing_key(args)
     if args.countersign is not None:
         waiver = countersign(manifest, args.countersign, key, args.out)
     else:

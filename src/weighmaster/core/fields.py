@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -84,6 +85,17 @@ class Fields:
             self._left.pop(key)
             return None
         return self.digest(key)
+
+    def base64(self, key: str) -> bytes:
+        """Return the bytes of a base64 string in its one canonical spelling (RFC 4648, 4: padded, pad bits zero)."""
+        text = self.text(key)
+        try:
+            data = base64.b64decode(text, validate=True)
+        except ValueError:
+            data = b""
+        if base64.b64encode(data).decode("ascii") != text:
+            raise self.fault(key, "canonical base64 (RFC 4648, section 4)", "another spelling")
+        return data
 
     def instant(self, key: str) -> datetime:
         """Return a moment in UTC, written as `core.instant` has it."""

@@ -7,9 +7,8 @@ trusted; from step 4 on all faults are collected and raised together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +34,7 @@ from weighmaster.errors import (
 )
 from weighmaster.flows.admission import Admission, Verdict
 from weighmaster.flows.artefact import PROBE_SET, Manifest, SealedManifest, read_manifest
-from weighmaster.flows.clock import wall_clock
+from weighmaster.flows.clock import WallClock, wall_clock
 from weighmaster.flows.environment import Judged, judge_environment
 from weighmaster.flows.exclusions import exclusion_faults
 from weighmaster.flows.guard import Clock, Guard, boot_clock
@@ -76,7 +75,7 @@ class Gate:
         lease: float = LEASE,
         engine: DigestEngine | None = None,
         clock: Clock = boot_clock,
-        now: Callable[[], datetime] = wall_clock,
+        wall: WallClock = wall_clock,
     ) -> None:
         """Prepare a gate.
 
@@ -91,14 +90,14 @@ class Gate:
             lease: seconds that an admission lasts without a completed re-verification cycle.
             engine: digest engine; by default hashlib on all CPUs.
             clock: of the lease; for tests.
-            now: the wall clock, by which waivers expire; for tests.
+            wall: the wall clock, by which waivers expire; for tests.
         """
         self.sealed = sealed if isinstance(sealed, SealedManifest) else read_manifest(sealed)
         self.trust = trust if isinstance(trust, Trust) else parse_trust(read_whole(Path(trust)), str(trust))
         self.expect, self.source, self.extra, self.mapped = expect, source, dict(extra or {}), mapped
         self.engine = engine or HashlibEngine()
-        self._waivers, self._now = read_waivers(waivers), now
-        self._lease, self._clock = lease, clock
+        self._waivers = read_waivers(waivers)
+        self._lease, self._clock, self._wall = lease, clock, wall
         self._guard = Guard(clock)
 
     def guard(self, model: Module) -> None:
@@ -146,7 +145,7 @@ class Gate:
         return self._admission(trusted, live, observed, judged.informed)
 
     def _environment(self, trusted: Trusted) -> Judged:
-        return judge_environment(trusted, self._waivers, self._now())
+        return judge_environment(trusted, self._waivers, self._wall())
 
     def _admission(
         self, trusted: Trusted, live: TorchModel, observed: Observed, informed: tuple[str, ...]

@@ -41,7 +41,7 @@ def test_it_is_aware_and_in_utc() -> None:
         "2026-11-24T24:00:00Z",
         "2026-06-30T23:59:60Z",
         "2026-11-24T12:00:05Z\n",
-        "２０２６-11-24T12:00:05Z",
+        "\uff12026-11-24T12:00:05Z",
         "0000-11-24T12:00:05Z",
         "26-11-24T12:00:05Z",
     ],
@@ -53,7 +53,7 @@ def test_other_spellings_and_moments_that_are_none_are_refused(text: str) -> Non
 
 def test_a_moment_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="without a time zone"):
-        instant_text(datetime(2026, 1, 1))  # noqa: DTZ001
+        instant_text(datetime(2026, 1, 1))
 
 
 def test_fields_name_the_key_and_take_null_only_where_it_may_stand() -> None:

@@ -68,7 +68,7 @@ def waived(done: Any, key: PrivateKey, path: Path, **changes: Any) -> Path:
 
 def refusal(done: Any, model: Any, *waivers: Path, now: datetime = NOW) -> EnvironmentFault:
     """Return the one fault of a gate."""
-    halt = done.refuse(model, waivers=waivers, now=lambda: now)
+    halt = done.refuse(model, waivers=waivers, wall=lambda: now)
     assert halt.exit_code == 12
     (fault,) = halt.faults
     assert isinstance(fault, EnvironmentFault)
@@ -165,7 +165,7 @@ def test_a_waiver_covers_exactly_its_values(
 
 def test_a_waiver_is_not_needed_where_nothing_differs(done: Any, head: Any, ben: PrivateKey, tmp_path: Path) -> None:
     path = waived(done, ben, tmp_path / "w")
-    assert done.admit(head(), waivers=(path,), now=lambda: NOW).verdict.informed == ()
+    assert done.admit(head(), waivers=(path,), wall=lambda: NOW).verdict.informed == ()
 
 
 @pytest.mark.parametrize(
