@@ -19,7 +19,7 @@ from weighmaster.errors import EnvironmentFault, MalformedArtefact, NotAdmitted,
 from weighmaster.flows.waive import countersign, waive
 from weighmaster.flows.weigh import weigh
 from weighmaster.seal.keys import PrivateKey, generate
-from weighmaster.seal.trust import RoleThreshold, with_key
+from weighmaster.seal.trust import RoleThreshold, TrustedKey
 
 NOW, EXPIRES = datetime(2026, 12, 1, tzinfo=UTC), datetime(2027, 1, 31, tzinfo=UTC)
 APPROVER = (RoleThreshold(role="approver", threshold=1),)
@@ -54,7 +54,18 @@ def done(head: Any, sealed: Any, ben: PrivateKey, threads: Any) -> Any:
     """A manifest signed by Ana under `CONTROLLED`, of a product for which an approver waives; Ben is one."""
     threads("2")
     made = sealed(head(), policy=CONTROLLED, rule={"waiver_roles": APPROVER})
-    return replace(made, trust=with_key(made.trust, person="Ben", key=ben.public, roles=("approver",)))
+    return trusting(made, TrustedKey(person="Ben", key=ben.public, roles=("approver",)))
+
+
+def trusting(done: Any, key: TrustedKey) -> Any:
+    """Return the same with one more trusted key."""
+    return replace(done, trust=replace(done.trust, keys=(*done.trust.keys, key)))
+
+
+def ruled(done: Any, roles: tuple[RoleThreshold, ...]) -> Any:
+    """Return the same where these roles must sign a waiver."""
+    rules = tuple(replace(p, waiver_roles=roles) for p in done.trust.products)
+    return replace(done, trust=replace(done.trust, products=rules))
 
 
 def waived(done: Any, key: PrivateKey, path: Path, **changes: Any) -> Path:
@@ -190,13 +201,13 @@ def test_who_signed_the_manifest_does_not_waive(
     done: Any, head: Any, threads: Any, signer: PrivateKey, ben: PrivateKey, tmp_path: Path
 ) -> None:
     both = [replace(k, roles=("approver", "signer")) for k in done.trust.keys]
-    trusting = replace(done, trust=replace(done.trust, keys=tuple(both)))
+    both_roles = replace(done, trust=replace(done.trust, keys=tuple(both)))
     path = waived(done, signer, tmp_path / "w")
     threads("3")
-    assert "Ana signed the manifest too" in refusal(trusting, head(), path).detail
+    assert "Ana signed the manifest too" in refusal(both_roles, head(), path).detail
     other = tmp_path / "w2"
     countersign(done.manifest, path, ben, other)
-    detail = refusal(trusting, head(), path, other).detail
+    detail = refusal(both_roles, head(), path, other).detail
     assert f"waiver {path} and {other} does not hold: Ana signed the manifest too" in detail
 
 
@@ -204,9 +215,7 @@ def test_two_persons_where_two_are_asked_for(
     done: Any, head: Any, threads: Any, ben: PrivateKey, tmp_path: Path
 ) -> None:
     eva, two = generate("ecdsa-p256-sha256"), (RoleThreshold(role="approver", threshold=2),)
-    trust = with_key(done.trust, person="Eva", key=eva.public, roles=("approver",))
-    rules = tuple(replace(p, waiver_roles=two) for p in trust.products)
-    asking = replace(done, trust=replace(trust, products=rules))
+    asking = ruled(trusting(done, TrustedKey(person="Eva", key=eva.public, roles=("approver",))), two)
     first, second = waived(done, ben, tmp_path / "1"), tmp_path / "2"
     countersign(done.manifest, first, eva, second)
     threads("3")
@@ -218,11 +227,10 @@ def test_two_persons_where_two_are_asked_for(
 def test_no_waiver_is_accepted_where_nobody_is_said_to_waive(
     done: Any, head: Any, threads: Any, ben: PrivateKey, tmp_path: Path
 ) -> None:
-    rules = tuple(replace(p, waiver_roles=()) for p in done.trust.products)
     path = waived(done, ben, tmp_path / "w")
     threads("3")
-    detail = refusal(replace(done, trust=replace(done.trust, products=rules)), head(), path).detail
-    assert "does not hold: trust accepts no waiver for reader" in detail
+    detail = refusal(ruled(done, ()), head(), path).detail
+    assert "accepts no waiver for reader" in detail
 
 
 def test_a_key_that_is_not_trusted_or_has_not_the_role(
