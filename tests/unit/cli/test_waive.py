@@ -29,6 +29,7 @@ POLICY = {
     ],
 }
 WEIGH = ("weigh", "tinynet:with_inputs", "-o", "m", "--product", "net", "--version", "1", "--serial", 8)
+VERIFY = ("verify", "m", "--trust", "trust.json", "--expect", "net")
 WAIVE = ("waive", "m", "--environment", "here.json", "--fact", "env.OMP_NUM_THREADS", "--reason", "CR 118")
 UNTIL = ("--expires", "2027-01-31T00:00:00Z", "--key", "ben.key", "-o", "ben.waiver.sigstore.json")
 
@@ -120,7 +121,7 @@ def test_what_cannot_be_waived(cli, weighed, words, code, said):
 
 
 def test_verify_prints_what_passes_and_says_why_the_rest_halts(cli, weighed, monkeypatch):
-    verify = ("verify", "m", "--trust", "trust.json", "--expect", "net", "--model", "tinynet:load")
+    verify = (*VERIFY, "--model", "tinynet:load")
     monkeypatch.setenv("OMP_SCHEDULE", "static")
     run = cli(*verify)
     assert run.code == 0
@@ -135,7 +136,7 @@ def test_verify_prints_what_passes_and_says_why_the_rest_halts(cli, weighed, mon
     assert run.code == 12
     assert "waiver ben.waiver.sigstore.json does not hold: trust.json accepts no waiver for net" in run.err
     assert "this version has no known answers, so it halts" in run.err
-    run = cli(*verify[:6], "--waiver", "ben.waiver.sigstore.json")
+    run = cli(*VERIFY, "--waiver", "ben.waiver.sigstore.json")
     assert (run.code, "--waiver: has no meaning where no model is loaded" in run.err) == (2, True)
 
 
