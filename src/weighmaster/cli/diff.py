@@ -118,7 +118,7 @@ def _outcome(
         "faults": fault_documents(faults),
         "environment": [d.document() for d in judged],
     }
-    parts = [pairs(rows), _findings(faults, shown)]
+    parts = [pairs(rows), _findings(faults, shown) if faults or not informed else "nothing that differs halts"]
     if informed:
         lines = [f"  {fault}" for fault in map(_explanation, informed)]
         parts.append("\n".join([f"informed: {count(len(informed), 'difference')} that the policy lets pass", *lines]))

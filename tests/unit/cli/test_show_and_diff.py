@@ -261,6 +261,9 @@ def test_what_the_policy_lets_pass_has_no_exit_code(cli, here):
     assert cli("diff", "manifest", "b").code == 12
     run = cli("diff", "manifest", "b", "--policy", "p.json", "--json")
     assert (run.code, run.json["result"]) == (0, "informed")
+    run = cli("diff", "manifest", "b", "--policy", "p.json")
+    assert "\n\nnothing that differs halts\n\ninformed: 1 difference" in run.out
+    assert "same" not in run.out
 
 
 def test_another_policy_is_a_finding(cli, here):

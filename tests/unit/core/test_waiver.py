@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
 
 from weighmaster.core.environment import Environment, Fact
 from weighmaster.core.judgement import judge
@@ -71,9 +74,8 @@ def test_what_could_not_be_read_is_not_waived():
     ],
 )
 def test_what_is_no_waiver(changes, said):
-    values = {name: getattr(WAIVER, name) for name in WAIVER.__slots__}
     with pytest.raises(ValueError, match=re.escape(said)):
-        Waiver(**{**values, **changes})
+        replace(WAIVER, **changes)
 
 
 @pytest.mark.parametrize(
@@ -95,3 +97,21 @@ def test_a_waiver_is_not_read_as_anything_else():
     data = WAIVER.to_bytes().replace(b"waiver/v1", b"manifest/v1")
     with pytest.raises(MalformedArtefact, match=r"predicateType: expected 'https://weighmaster\.dev/waiver/v1'"):
         parse_waiver(data, "w")
+
+
+READINGS = st.one_of(
+    st.none(),
+    st.just(("absent", None)),
+    st.text(st.characters(codec="utf-8"), max_size=8).map(lambda text: ("value", text)),
+)
+SIDES = st.tuples(READINGS, READINGS).filter(lambda sides: sides[0] != sides[1])
+WAIVED = st.dictionaries(st.from_regex(r"[a-c]\.[ab\u00e9]{1,3}", fullmatch=True), SIDES, min_size=1, max_size=4)
+
+
+@given(WAIVED, st.datetimes(datetime(2000, 1, 1), datetime(2999, 1, 1), timezones=st.just(UTC)))
+def test_every_waiver_survives_the_document(waived, expires):
+    facts = tuple(WaivedFact(fact=name, validated=waived[name][0], found=waived[name][1]) for name in sorted(waived))
+    waiver = replace(WAIVER, facts=facts, expires=expires.replace(microsecond=0))
+    data = waiver.to_bytes()
+    assert data == rfc8785.dumps(json.loads(data))
+    assert parse_waiver(data, "w") == waiver
