@@ -162,6 +162,7 @@ class TestComparisons:
             ("major", "1.0", "10", "differs in its first number"),
             ("major", "0", "1", "differs in its first number"),
             ("major", "0x10", "0x11", "differs in its first number"),
+            ("major", "0x1F", "0x1f", "differs in its first number"),
             ("major", "2.13.0+cpu", "2.13.1+cpu", "not two numbers of one form"),
             ("major", "13", Fact.absent("x.y"), "not two numbers of one form"),
             ("major", "13", "13.", "not two numbers"),
