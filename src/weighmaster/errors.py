@@ -8,6 +8,7 @@ The tree (a test compares this drawing with the classes; the number is the exit 
     ├── MalformedArtefact           20
     ├── KeyFault                    13
     ├── StorageError                70
+    ├── ServiceError                70
     └── Fault                       70
         ├── SelfTestFault           16
         ├── SignatureFault          13
@@ -43,6 +44,7 @@ __all__ = [
     "NotAdmitted",
     "NotWeighed",
     "SelfTestFault",
+    "ServiceError",
     "SignatureFault",
     "SourceFault",
     "StageFault",
@@ -92,7 +94,7 @@ class KeyFault(WeighmasterError):
     """A private key cannot be made, read or used."""
 
     exit_code = 13
-    remedy = "Check the key file, its permissions (0600) and its passphrase."
+    remedy = "Check the key file, its permissions (0600) and its passphrase, or the token, its labels and its PIN."
 
 
 class StorageError(WeighmasterError):
@@ -100,6 +102,13 @@ class StorageError(WeighmasterError):
 
     exit_code = 70
     remedy = "Free disk space or correct the permissions, then run the command again."
+
+
+class ServiceError(WeighmasterError):
+    """A service outside did not answer, or answered something else than what it was asked for."""
+
+    exit_code = 70
+    remedy = "Try again later or at another service; nothing was changed."
 
 
 class Fault(WeighmasterError):

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from weighmaster.core.instant import instant_text, parse_instant
 from weighmaster.errors import Fault, MalformedArtefact
 from weighmaster.seal.bundle import open_sealed
 from weighmaster.seal.check import identity_faults, signature_faults
-from weighmaster.seal.trust import parse_trust, trust_to_bytes
+from weighmaster.seal.trust import Trust
+from weighmaster.seal.trust_document import parse_document, trust_to_bytes
 
 ROOT = Path(__file__).parents[2] / "vectors" / "seal"
 CASES = sorted(path.name for path in ROOT.iterdir() if (path / "expect.json").exists())
@@ -31,22 +33,35 @@ def _bundles(case: str) -> tuple[tuple[str, bytes], ...]:
     return tuple((path.name, path.read_bytes()) for path in sorted((ROOT / case).glob("*.sigstore.json")))
 
 
+def _trust(case: str) -> Trust:
+    return parse_document((ROOT / case / "trust-document.json").read_bytes(), "trust-document.json")
+
+
 def _run(case: str) -> tuple[list[dict[str, str]], list[Exception]]:
     """Follow the numbered verification; return who signed, and the faults."""
     request = _json(case, "request.json")
     try:
-        trust = parse_trust((ROOT / case / "trust.json").read_bytes(), "trust.json")
+        trust = _trust(case)
         sealed = open_sealed(_bundles(case))
     except (MalformedArtefact, Fault) as error:
         return [], [error]
-    records, faults = signature_faults(sealed, trust, request["expect"])
-    signers = [{"file": r.file, "person": r.person, "fingerprint": r.fingerprint} for r in records]
+    records, faults = signature_faults(sealed, trust, request["expect"], now=parse_instant(request.pop("now")))
+    signers = [
+        {
+            "file": r.file,
+            "person": r.person,
+            "fingerprint": r.fingerprint,
+            "by": r.by,
+            "time": None if r.time is None else instant_text(r.time),
+        }
+        for r in records
+    ]
     return signers, [*faults] if faults else [*identity_faults(trust, **request)]
 
 
 def test_vectors_are_all_there() -> None:
-    assert len(POSITIVE) == 5
-    assert len(NEGATIVE) == 36
+    assert len(POSITIVE) == 13
+    assert len(NEGATIVE) == 63
 
 
 @pytest.mark.parametrize("case", POSITIVE)
@@ -74,10 +89,9 @@ def test_a_bad_case_has_one_fault_only(case: str) -> None:
     assert len(faults) - len(others) <= 1
 
 
-def test_trust_files_are_canonical() -> None:
+def test_trust_documents_are_canonical() -> None:
     for case in POSITIVE:
-        data = (ROOT / case / "trust.json").read_bytes()
-        assert trust_to_bytes(parse_trust(data, "trust.json")) == data
+        assert trust_to_bytes(_trust(case)) == (ROOT / case / "trust-document.json").read_bytes()
 
 
 def test_generator_writes_the_same_bytes(tmp_path: Path) -> None:
@@ -98,7 +112,7 @@ def _openssl(case: str, tmp_path: Path, *, spoil: bool) -> subprocess.CompletedP
     if spoil:
         pae = pae[:-1] + bytes([pae[-1] ^ 1])
     fingerprint = document["verificationMaterial"]["publicKey"]["hint"]
-    key = parse_trust((ROOT / case / "trust.json").read_bytes(), "trust.json").key(fingerprint)
+    key = _trust(case).key(fingerprint)
     assert key is not None
     names = {"key.pem": key.key.pem, "sig": base64.b64decode(envelope["signatures"][0]["sig"]), "pae": pae}
     for name, data in names.items():
@@ -122,3 +136,44 @@ def test_openssl_refuses_one_flipped_bit(case: str, tmp_path: Path) -> None:
     done = _openssl(case, tmp_path, spoil=True)
     assert done.returncode != 0
     assert "verification failure" in (done.stdout + done.stderr).lower()
+
+
+def _material(case: str) -> Any:
+    return json.loads(_bundles(case)[0][1])["verificationMaterial"]
+
+
+def _openssl_ts(case: str, root: str, tmp_path: Path, *options: str, spoil: bool = False) -> str:
+    """Verify the timestamp of the first bundle with OpenSSL alone."""
+    document = json.loads(_bundles(case)[0][1])
+    stamps = document["verificationMaterial"]["timestampVerificationData"]["rfc3161Timestamps"]
+    signature = base64.b64decode(document["dsseEnvelope"]["signatures"][0]["sig"])
+    (tmp_path / "sig").write_bytes(signature + b"\0" if spoil else signature)
+    (tmp_path / "response.tsr").write_bytes(base64.b64decode(stamps[0]["signedTimestamp"]))
+    (tmp_path / "root.pem").write_text(root)
+    command = ["openssl", "ts", "-verify", "-in", "response.tsr", "-data", "sig", "-CAfile", "root.pem", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("case", [c for c in POSITIVE if "timestampVerificationData" in _material(c)])
+def test_openssl_verifies_our_timestamps(case: str, tmp_path: Path) -> None:
+    document = json.loads((ROOT / case / "trust-document.json").read_bytes())
+    root = document["timestampAuthorities"][0]["certificates"][0]
+    moment = str(int(parse_instant(_json(case, "expect.json")["signers"][0]["time"]).timestamp()))
+    assert "Verification: OK" in _openssl_ts(case, root, tmp_path, "-attime", moment)
+    assert "message imprint mismatch" in _openssl_ts(case, root, tmp_path, "-attime", moment, spoil=True)
+
+
+@pytest.mark.parametrize("case", [c for c in POSITIVE if "certificate" in _material(c)])
+def test_openssl_verifies_our_certificates(case: str, tmp_path: Path) -> None:
+    (authority,) = json.loads((ROOT / case / "trust-document.json").read_bytes())["authorities"]
+    leaf = base64.b64decode(_material(case)["certificate"]["rawBytes"])
+    (tmp_path / "leaf.der").write_bytes(leaf)
+    (tmp_path / "root.pem").write_text(authority["certificate"])
+    (tmp_path / "between.pem").write_text("".join(authority["intermediates"]))
+    command = ["openssl", "verify", "-CAfile", "root.pem", "-untrusted", "between.pem", "-x509_strict"]
+    moment = str(int(parse_instant("2030-06-01T12:00:00Z").timestamp()))
+    done = subprocess.run(
+        [*command, "-attime", moment, "leaf.der"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "leaf.der: OK\n", done.stderr

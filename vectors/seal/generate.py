@@ -2,7 +2,8 @@
 """Write the test vectors of spec/seal.md: ``python vectors/seal/generate.py [DIRECTORY]``.
 
 Every run writes the same bytes: the keys follow from labels, and ECDSA signatures use the deterministic nonce of
-RFC 6979. The keys are for tests alone; a trust file that lists one of them trusts everybody.
+RFC 6979. Certificates and timestamps are those of ``pki.py``; one timestamp was made by OpenSSL, which makes another
+each time, and lies in ``tsa/``. The keys are for tests alone; a trust document that lists one of them trusts everybody.
 """
 
 from __future__ import annotations
@@ -10,25 +11,45 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import runpy
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from weighmaster.core.canonical import dumps
-from weighmaster.seal.bundle import make_bundle
+from weighmaster.seal.bundle import make_bundle, parse_bundle, with_timestamp
 from weighmaster.seal.dsse import pae
 from weighmaster.seal.keys import PrivateKey, PublicKey
-from weighmaster.seal.trust import ProductRule, RoleThreshold, Trust, TrustedKey, trust_to_bytes
+from weighmaster.seal.trust import (
+    Authority,
+    Identity,
+    ProductRule,
+    RoleThreshold,
+    RootKey,
+    Roots,
+    TimestampAuthority,
+    Trust,
+    TrustedKey,
+)
+from weighmaster.seal.trust_document import trust_to_bytes
+
+HERE: Final = Path(__file__).parent
+PKI: Final = SimpleNamespace(**runpy.run_path(str(HERE / "pki.py")))
 
 PRODUCT: Final = "thorax-triage"
 ROOT: Final = hashlib.sha256(b"weighmaster test vector: gate table").hexdigest()
 OTHER_ROOT: Final = hashlib.sha256(b"weighmaster test vector: another gate table").hexdigest()
-REQUEST: Final = {"expect": PRODUCT, "product": PRODUCT, "serial": 7, "root": ROOT}
+NOW: Final = "2030-06-01T12:00:00Z"
+REQUEST: Final = {"expect": PRODUCT, "product": PRODUCT, "serial": 7, "root": ROOT, "now": NOW}
+DOCUMENT: Final = "trust-document.json"
 A, B = "signer-1.sigstore.json", "approver-1.sigstore.json"
 
 
@@ -46,18 +67,14 @@ class Deterministic:
         return self.raw.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
 
 
-def _seed(label: str) -> bytes:
-    return hashlib.sha256(f"weighmaster test key, trusted by nobody: {label}".encode()).digest()
-
-
 def p256(label: str) -> Deterministic:
     """Return the P-256 test key of this label."""
-    return Deterministic(raw=ec.derive_private_key(int.from_bytes(_seed(label)), ec.SECP256R1()))
+    return Deterministic(raw=PKI.p256(label))
 
 
 def edwards(label: str) -> PrivateKey:
     """Return the Ed25519 test key of this label."""
-    return PrivateKey(ed25519.Ed25519PrivateKey.from_private_bytes(_seed(label)))
+    return PrivateKey(PKI.edwards(label))
 
 
 def statement(serial: int = 7) -> bytes:
@@ -83,9 +100,14 @@ Json = dict[str, Any]
 
 
 def trust(required: tuple[RoleThreshold, ...] = ONE, *keys: TrustedKey, **rule: Any) -> bytes:
-    """Return a trust file with one product."""
+    """Return a trust document with one product, and no authorities."""
     product = ProductRule(product=PRODUCT, required_roles=required, **rule)
-    return trust_to_bytes(Trust(keys=keys or (ALICE_KEY, BOB_KEY), products=(product,)))
+    return trust_to_bytes(_trust(keys=keys or (ALICE_KEY, BOB_KEY), products=(product,)))
+
+
+def _trust(**values: Any) -> Trust:
+    roots = Roots(keys=(RootKey(person="Rosa Keeper", key=p256("Rosa").public),), threshold=1)
+    return Trust(**{"expires": datetime(2100, 1, 1, tzinfo=UTC), "roots": roots, **values})
 
 
 def edited(data: bytes, edit: Callable[[Json], object]) -> bytes:
@@ -150,9 +172,16 @@ def loose_bits() -> bytes:
     return signature(sig=body[:-1] + alphabet[alphabet.index(body[-1]) + 1] + SIG[len(body) :])
 
 
-def good(files: Files, *signers: tuple[str, str, PublicKey], request: Json = REQUEST) -> tuple[Files, Json, Json]:
-    """Return a case that holds: files, request and expectation."""
-    records = [{"file": f, "person": p, "fingerprint": k.fingerprint} for f, p, k in signers]
+def good(files: Files, *signers: tuple[Any, ...], request: Json = REQUEST) -> tuple[Files, Json, Json]:
+    """Return a case that holds: files, request and expectation.
+
+    Args:
+        files: by name.
+        signers: for each file its name, person and key; then how the key is known, and the timestamp's moment.
+        request: what is asked.
+    """
+    filled = [(*signer, *("key", None)[len(signer) - 3 :]) for signer in signers]
+    records = [{"file": f, "person": p, "fingerprint": k.fingerprint, "by": b, "time": t} for f, p, k, b, t in filled]
     return files, request, {"error": None, "signers": sorted(records, key=lambda r: r["file"])}
 
 
@@ -167,17 +196,27 @@ def positive() -> dict[str, tuple[Files, Json, Json]]:
     spelt = json.dumps(json.loads(GOOD), indent=2).encode() + b"\n"
     accepted = trust(accepted_roots=(OTHER_ROOT, ROOT), minimum_serial=7, max_excluded_bytes=1 << 60)
     return {
-        "p256": good({"trust.json": trust(), A: GOOD}, alice),
-        "ed25519": good({"trust.json": trust(), A: GOOD_BOB}, bob),
-        "two_persons": good({"trust.json": trust(BOTH), A: GOOD, B: GOOD_BOB}, alice, (B, "Bob Weiß", BOB.public)),
-        "other_spelling": good({"trust.json": trust(), A: spelt}, alice),
-        "accepted_root": good({"trust.json": accepted, A: GOOD}, alice),
+        "p256": good({DOCUMENT: trust(), A: GOOD}, alice),
+        "ed25519": good({DOCUMENT: trust(), A: GOOD_BOB}, bob),
+        "two_persons": good({DOCUMENT: trust(BOTH), A: GOOD, B: GOOD_BOB}, alice, (B, "Bob Weiß", BOB.public)),
+        "other_spelling": good({DOCUMENT: trust(), A: spelt}, alice),
+        "accepted_root": good({DOCUMENT: accepted, A: GOOD}, alice),
     }
 
 
 def malformed(where: str, found: str, bundle: bytes) -> Any:
     """Return a case whose one bundle is refused before anything is verified."""
-    return bad("MalformedArtefact", [A, where, found], {"trust.json": trust(), A: bundle})
+    return bad("MalformedArtefact", [A, where, found], {DOCUMENT: trust(), A: bundle})
+
+
+def damaged_certificate() -> bytes:
+    """Return Carol's bundle with a byte after her certificate."""
+
+    def edit(value: Json) -> None:
+        longer = base64.b64encode(CAROL.der + b"\0").decode()
+        value["verificationMaterial"]["certificate"]["rawBytes"] = longer
+
+    return edited(certified(), edit)
 
 
 def negative_bundles() -> dict[str, Any]:
@@ -207,11 +246,24 @@ def negative_bundles() -> dict[str, Any]:
         "log_entry_fail": malformed(
             "verificationMaterial.tlogEntries", "not supported", material(tlogEntries=[{"logIndex": "1"}])
         ),
-        "certificate_fail": malformed(
-            "verificationMaterial.certificate", "not supported", material(certificate={"rawBytes": "AA=="})
+        "certificate_and_key_fail": malformed(
+            "verificationMaterial.certificate", "both", material(certificate={"rawBytes": "AA=="})
         ),
-        "timestamp_fail": malformed(
-            "verificationMaterial.timestampVerificationData", "not supported", material(timestampVerificationData={})
+        "certificate_chain_fail": malformed(
+            "verificationMaterial.x509CertificateChain", "a chain", material(x509CertificateChain={"certificates": []})
+        ),
+        "certificate_damaged_fail": malformed(
+            "verificationMaterial.certificate.rawBytes", "one X.509 certificate in DER", damaged_certificate()
+        ),
+        "timestamp_none_fail": malformed(
+            "timestampVerificationData.rfc3161Timestamps",
+            "exactly one timestamp, found 0",
+            material(timestampVerificationData={"rfc3161Timestamps": []}),
+        ),
+        "timestamp_two_fail": malformed(
+            "timestampVerificationData.rfc3161Timestamps",
+            "exactly one timestamp, found 2",
+            material(timestampVerificationData={"rfc3161Timestamps": [{"signedTimestamp": "AA=="}] * 2}),
         ),
     }
 
@@ -229,40 +281,36 @@ def negative_signatures() -> dict[str, Any]:
     void, short = "does not verify under the key of Alice Ngo", "too few persons signed; expected at least"
     return {
         "unknown_key_signed_fail": unsigned(
-            [B, "not trusted", mallory], {"trust.json": trust(), A: GOOD, B: make_bundle(statement(), MALLORY)}
+            [B, "not trusted", mallory], {DOCUMENT: trust(), A: GOOD, B: make_bundle(statement(), MALLORY)}
         ),
         "wrong_key_fail": unsigned(
             [A, void, ALICE.public.fingerprint, f"{BOB.public.fingerprint} of Bob Weiß", short],
-            {"trust.json": trust(), A: edited(GOOD_BOB, lambda v: v.update(verificationMaterial=_material(GOOD)))},
+            {DOCUMENT: trust(), A: edited(GOOD_BOB, lambda v: v.update(verificationMaterial=_material(GOOD)))},
             count=2,
         ),
-        "payload_bit_fail": unsigned(
-            [A, void, short], {"trust.json": trust(), A: envelope("payload", flipped)}, count=2
-        ),
-        "signature_bit_fail": unsigned(
-            [A, void, short], {"trust.json": trust(), A: signature(sig=flipped(SIG))}, count=2
-        ),
-        "relabelled_payload_type_fail": unsigned([A, void, short], {"trust.json": trust(), A: other_type()}, count=2),
+        "payload_bit_fail": unsigned([A, void, short], {DOCUMENT: trust(), A: envelope("payload", flipped)}, count=2),
+        "signature_bit_fail": unsigned([A, void, short], {DOCUMENT: trust(), A: signature(sig=flipped(SIG))}, count=2),
+        "relabelled_payload_type_fail": unsigned([A, void, short], {DOCUMENT: trust(), A: other_type()}, count=2),
         "revoked_key_fail": unsigned(
             [B, "the key of Bob Weiß is revoked", BOB.public.fingerprint],
-            {"trust.json": trust(ONE, ALICE_KEY, revoked), A: GOOD, B: GOOD_BOB},
+            {DOCUMENT: trust(ONE, ALICE_KEY, revoked), A: GOOD, B: GOOD_BOB},
         ),
         "role_threshold_fail": unsigned(
-            ["role approver", "expected at least 1, found 0 (nobody)"], {"trust.json": trust(BOTH), A: GOOD}
+            ["role approver", "expected at least 1, found 0 (nobody)"], {DOCUMENT: trust(BOTH), A: GOOD}
         ),
         "one_person_two_keys_fail": unsigned(
             ["role signer", "expected at least 2, found 1 (Alice Ngo)"],
             {
-                "trust.json": trust(two, ALICE_KEY, alice_twice),
+                DOCUMENT: trust(two, ALICE_KEY, alice_twice),
                 A: GOOD,
                 "signer-2.sigstore.json": make_bundle(statement(), MALLORY),
             },
         ),
         "two_payloads_fail": unsigned(
             [A, B, hashlib.sha256(statement()).hexdigest(), hashlib.sha256(statement(8)).hexdigest()],
-            {"trust.json": trust(), A: GOOD, B: make_bundle(statement(8), BOB)},
+            {DOCUMENT: trust(), A: GOOD, B: make_bundle(statement(8), BOB)},
         ),
-        "no_bundle_fail": unsigned(["at least one bundle", "none"], {"trust.json": trust()}),
+        "no_bundle_fail": unsigned(["at least one bundle", "none"], {DOCUMENT: trust()}),
     }
 
 
@@ -271,48 +319,218 @@ def _material(bundle: bytes) -> Json:
     return value
 
 
-def negative_trust() -> dict[str, Any]:
-    """Return trust files that do not follow the format, one fault each."""
+# -- certificates and time: valid in 2030, the timestamp authority from 2020 to 2039 ----------------------------------
 
-    def broken(contains: list[str], edit: Callable[[Json], object]) -> Any:
-        files = {"trust.json": edited(trust(), edit), A: GOOD}
-        return bad("MalformedArtefact", ["trust.json", *contains], files)
+YEARS: Final = {"begin": datetime(2020, 1, 1, tzinfo=UTC), "end": datetime(2040, 1, 1, tzinfo=UTC)}
+CAROL_NAME: Final = x509.RFC822Name("carol@example.org")
+INSIDE, LATER = datetime(2030, 6, 1, tzinfo=UTC), "2031-06-01T12:00:00Z"
 
-    def rule(**change: Any) -> Callable[[Json], object]:
-        return lambda value: value["products"][0].update(change)
+ROOT_CA = PKI.authority("Example root", path_length=1)
+ISSUING = PKI.authority("Example issuing", by=ROOT_CA, path_length=0)
+CAROL = PKI.leaf("Carol", ISSUING, CAROL_NAME)
+STAMPING = PKI.authority("Example stamping root", **YEARS)
+STAMPER = PKI.stamper("Example stamper", STAMPING, **YEARS)
+AUTHORITY = Authority(name="Example", certificate=ROOT_CA.certificate, intermediates=(ISSUING.certificate,))
+CAROL_IDENTITY = Identity(person="Carol Ito", authority="Example", subject="email:carol@example.org", roles=("signer",))
+STAMPS = TimestampAuthority(name="Example stamps", certificates=(STAMPING.certificate,))
+RETIRED_ALICE = replace(ALICE_KEY, not_after=datetime(2030, 12, 31, tzinfo=UTC))
 
-    def again(value: Json) -> None:
-        value["keys"][1] = {**value["keys"][0], "person": "Bob Weiß"}
 
+def certifying(required: tuple[RoleThreshold, ...] = ONE, **change: Any) -> bytes:
+    """Return a trust document that lists the authorities and Carol."""
+    product = ProductRule(product=PRODUCT, required_roles=required)
+    listed = {"keys": (ALICE_KEY,), "authorities": (AUTHORITY,), "identities": (CAROL_IDENTITY,)}
+    return trust_to_bytes(_trust(**{**listed, "timestamp_authorities": (STAMPS,), "products": (product,), **change}))
+
+
+def certified(holder: Any = CAROL) -> bytes:
+    """Return a bundle by the key of a certificate."""
+    key = holder.key
+    signer = Deterministic(raw=key) if isinstance(key, ec.EllipticCurvePrivateKey) else PrivateKey(key)
+    return make_bundle(statement(), signer, certificate=holder.der)
+
+
+def stamped(bundle: bytes, moment: datetime | str = INSIDE, *, over: bytes | None = None, **options: Any) -> bytes:
+    """Return the bundle with a timestamp, over its own signature or over other bytes."""
+    value = parse_bundle(bundle, "b").signature.value if over is None else over
+    return with_timestamp(bundle, PKI.timestamp(value, options.pop("by", STAMPER), moment, **options), "b")
+
+
+def openssl_document() -> bytes:
+    """Return a trust document that lists the authority of ``tsa/`` alone."""
+    root = x509.load_pem_x509_certificate((HERE / "tsa" / "root.pem").read_bytes())
+    return certifying(timestamp_authorities=(TimestampAuthority(name="OpenSSL", certificates=(root,)),))
+
+
+def positive_time() -> dict[str, Any]:
+    """Return seals by certificates and with timestamps that hold."""
+    late, carol = {**REQUEST, "now": LATER}, PrivateKey(CAROL.key).public
+    edwards_carol = PKI.leaf("Carol", ISSUING, CAROL_NAME, key=PKI.edwards("Carol"))
+    two = (RoleThreshold(role="signer", threshold=2),)
+    response = (HERE / "tsa" / "response.tsr").read_bytes()
+    moment = f"{INSIDE:%Y-%m-%dT%H:%M:%SZ}"
+    by = "certificate of Example"
     return {
-        "trust_same_key_twice_fail": broken(["keys[1].publicKey", ALICE.public.fingerprint, "keys[0]"], again),
-        "trust_scheme_fail": broken(
-            ["scheme", "weighmaster-trust-plain-v2"], lambda v: v.update(scheme="weighmaster-trust-plain-v2")
+        "certificate": good({DOCUMENT: certifying(), A: certified()}, (A, "Carol Ito", carol, by)),
+        "certificate_ed25519": good(
+            {DOCUMENT: certifying(), A: certified(edwards_carol)},
+            (A, "Carol Ito", PrivateKey(edwards_carol.key).public, by),
         ),
-        "trust_no_role_required_fail": broken(["products[0].requiredRoles", "none"], rule(requiredRoles=[])),
-        "trust_threshold_zero_fail": broken(
-            ["products[0].requiredRoles[0].threshold", "0"], rule(requiredRoles=[{"role": "signer", "threshold": 0}])
+        "certificate_expired_timestamp": good(
+            {DOCUMENT: certifying(), A: stamped(certified())}, (A, "Carol Ito", carol, by, moment), request=late
         ),
-        "trust_unknown_role_fail": broken(
-            ["keys[0].roles[0]", "'owner'"], lambda v: v["keys"][0].update(roles=["owner"])
+        "certificate_last_second": good(
+            {DOCUMENT: certifying(), A: certified()},
+            (A, "Carol Ito", carol, by),
+            request={**REQUEST, "now": "2031-01-01T00:00:00Z"},
         ),
-        "trust_number_fail": broken(["products[0].maxExcludedBytes", "a number"], rule(maxExcludedBytes=0)),
-        "trust_small_order_key_fail": broken(
-            ["keys[0].publicKey", "small order"], lambda v: v["keys"][0].update(publicKey=_small_order())
+        "key_and_certificate": good(
+            {DOCUMENT: certifying(two), A: certified(), B: GOOD},
+            (A, "Carol Ito", carol, by),
+            (B, "Alice Ngo", ALICE.public),
+        ),
+        "key_retired_timestamp": good(
+            {DOCUMENT: certifying(keys=(RETIRED_ALICE,)), A: stamped(GOOD)},
+            (A, "Alice Ngo", ALICE.public, "key", moment),
+            request=late,
+        ),
+        "timestamp_fraction": good(
+            {DOCUMENT: certifying(), A: stamped(GOOD, "20300601000000.999Z")},
+            (A, "Alice Ngo", ALICE.public, "key", moment),
+        ),
+        "timestamp_openssl": good(
+            {DOCUMENT: openssl_document(), A: with_timestamp(GOOD, response, "b")},
+            (A, "Alice Ngo", ALICE.public, "key", (HERE / "tsa" / "moment").read_text().strip()),
         ),
     }
 
 
-def _small_order() -> str:
-    spki = bytes.fromhex("302a300506032b6570032100") + bytes(32)
-    return f"-----BEGIN PUBLIC KEY-----\n{base64.b64encode(spki).decode()}\n-----END PUBLIC KEY-----\n"
+def negative_certificates() -> dict[str, Any]:
+    """Return seals by certificates that do not hold, one fault each."""
+
+    def other(
+        contains: list[str], holder: Any = CAROL, *, now: str = NOW, bundle: bytes | None = None, **change: Any
+    ) -> Any:
+        files = {DOCUMENT: certifying(**change), A: certified(holder) if bundle is None else bundle}
+        text = ["the certificate of CN=", *contains]
+        return bad("SignatureFault", text, files, count=2, request={**REQUEST, "now": now})
+
+    forged = PKI.authority("Example issuing", key=PKI.p256("Mallory's authority"))
+    short = PKI.authority("Example issuing", by=ROOT_CA, end=datetime(2030, 3, 1, tzinfo=UTC))
+    serial = f"{CAROL.certificate.serial_number:x}"
+    path, invalid = "expected a path to an authority listed in", "expected one that is valid at"
+    return {
+        "certificate_expired_fail": other([f"{invalid} {LATER}", "to 2031-01-01T00:00:00Z"], now=LATER),
+        "certificate_not_yet_valid_fail": other(
+            [f"{invalid} 2029-12-31T23:59:59Z", "from 2030-01-01"], now="2029-12-31T23:59:59Z"
+        ),
+        "certificate_timestamp_after_fail": other(
+            [f"{invalid} 2031-03-01T00:00:00Z"],
+            now=LATER,
+            bundle=stamped(certified(), datetime(2031, 3, 1, tzinfo=UTC)),
+        ),
+        "certificate_timestamp_before_fail": other(
+            [f"{invalid} 2029-06-01T00:00:00Z"], bundle=stamped(certified(), datetime(2029, 6, 1, tzinfo=UTC))
+        ),
+        "certificate_other_authority_fail": other([path, "Example: "], PKI.leaf("Carol", forged, CAROL_NAME)),
+        "certificate_unlisted_intermediate_fail": other(
+            [path, "Example: "], authorities=(replace(AUTHORITY, intermediates=()),)
+        ),
+        "certificate_expired_intermediate_fail": other(
+            [path, "CN=Example issuing is one valid from", "to 2030-03-01T00:00:00Z"],
+            PKI.leaf("Carol", short, CAROL_NAME),
+            authorities=(replace(AUTHORITY, intermediates=(short.certificate,)),),
+        ),
+        "certificate_of_authority_fail": other(["expected the certificate of a signer", "(CA)"], ISSUING),
+        "certificate_no_purpose_fail": other(
+            ["1.3.6.1.5.5.7.3.3", "no extended key usage"], PKI.leaf("Carol", ISSUING, CAROL_NAME, purposes=())
+        ),
+        "certificate_other_purpose_fail": other(
+            ["1.3.6.1.5.5.7.3.3", "found 1.3.6.1.5.5.7.3.8"],
+            PKI.leaf("Carol", ISSUING, CAROL_NAME, purposes=(PKI.TIME_STAMPING,)),
+        ),
+        "certificate_name_case_fail": other(
+            ["found email:Carol@example.org"], PKI.leaf("Carol", ISSUING, x509.RFC822Name("Carol@example.org"))
+        ),
+        "certificate_common_name_only_fail": other(["no such name"], PKI.leaf("carol@example.org", ISSUING)),
+        "certificate_revoked_serial_fail": other(
+            [f"serial {serial}, revoked"], authorities=(replace(AUTHORITY, revoked_serials=(serial,)),)
+        ),
+        "certificate_revoked_identity_fail": other(
+            ["email:carol@example.org of Carol Ito, revoked"], identities=(replace(CAROL_IDENTITY, revoked=True),)
+        ),
+    }
+
+
+def negative_persons() -> dict[str, Any]:
+    """Return seals in which one person or one key would count twice."""
+    two = (RoleThreshold(role="signer", threshold=2),)
+    same = replace(CAROL_IDENTITY, person="Alice Ngo")
+    dave = Identity(person="Dave Orr", authority="Example", subject="dns:dave.example.org", roles=("signer",))
+    shared = PKI.leaf("Dave", ISSUING, x509.DNSName("dave.example.org"), key=CAROL.key)
+    return {
+        "one_person_key_and_certificate_fail": unsigned(
+            ["role signer", "expected at least 2, found 1 (Alice Ngo)"],
+            {DOCUMENT: certifying(two, identities=(same,)), A: certified(), B: GOOD},
+        ),
+        "one_key_two_persons_fail": unsigned(
+            [A, f"signed with the key of {B}, for another person", "Carol Ito", "Dave Orr"],
+            {DOCUMENT: certifying(two, identities=(CAROL_IDENTITY, dave)), A: certified(), B: certified(shared)},
+        ),
+        "key_retired_fail": bad(
+            "SignatureFault",
+            ["the key of Alice Ngo counts no more", "2030-12-31T00:00:00Z", LATER],
+            {DOCUMENT: certifying(keys=(RETIRED_ALICE,)), A: GOOD},
+            count=2,
+            request={**REQUEST, "now": LATER},
+        ),
+        "key_retired_timestamp_after_fail": bad(
+            "SignatureFault",
+            ["the key of Alice Ngo counts no more", "2030-12-31T00:00:00Z", "2031-03-01T00:00:00Z", "its timestamp"],
+            {DOCUMENT: certifying(keys=(RETIRED_ALICE,)), A: stamped(GOOD, datetime(2031, 3, 1, tzinfo=UTC))},
+            count=2,
+            request={**REQUEST, "now": LATER},
+        ),
+    }
+
+
+def negative_timestamps() -> dict[str, Any]:
+    """Return seals whose timestamp does not hold, though none is needed."""
+
+    def other(contains: list[str], bundle: bytes, **change: Any) -> Any:
+        return bad("SignatureFault", [A, *contains], {DOCUMENT: certifying(**change), A: bundle}, count=2)
+
+    forged = PKI.stamper("Example stamper", PKI.authority("Example stamping root", key=PKI.p256("Mallory's stamps")))
+    both = PKI.stamper("Example stamper", STAMPING, purposes=(PKI.TIME_STAMPING, PKI.CODE_SIGNING), **YEARS)
+    short = PKI.stamper("Example stamper", STAMPING, begin=YEARS["begin"], end=datetime(2029, 1, 1, tzinfo=UTC))
+    unread = "its timestamp cannot be read"
+    return {
+        "timestamp_of_another_signature_fail": other(["over other bytes"], stamped(GOOD, over=b"another signature")),
+        "timestamp_of_the_payload_fail": other(["over other bytes"], stamped(GOOD, over=statement())),
+        "timestamp_unlisted_authority_fail": other(["does not hold", "Example stamps: "], stamped(GOOD, by=forged)),
+        "timestamp_no_authority_fail": other(
+            ["does not hold", "no timestamp authority is listed"], stamped(GOOD), timestamp_authorities=()
+        ),
+        "timestamp_other_purpose_fail": other(["for other purposes too"], stamped(GOOD, by=both)),
+        "timestamp_expired_authority_fail": other(["to 2029-01-01T00:00:00Z"], stamped(GOOD, by=short)),
+        "timestamp_future_fail": other(
+            ["from the future", "at most 300 s after 2030-06-01T12:00:00Z", "2030-06-01T12:05:01Z"],
+            stamped(GOOD, datetime(2030, 6, 1, 12, 5, 1, tzinfo=UTC)),
+        ),
+        "timestamp_leap_second_fail": other([unread], stamped(GOOD, "20291231235960Z")),
+        "timestamp_trailing_zero_fail": other([unread], stamped(GOOD, "20300601000000.50Z")),
+        "timestamp_sha1_fail": other(["another hash", "1.3.14.3.2.26"], stamped(GOOD, digest="sha1")),
+        "timestamp_not_granted_fail": other(["granted with changes"], stamped(GOOD, status="granted_with_mods")),
+        "timestamp_without_certificate_fail": other(["0 certificates of its signer"], stamped(GOOD, carrying=())),
+        "timestamp_garbage_fail": other([unread], with_timestamp(GOOD, b"garbage", "b")),
+    }
 
 
 def negative_identity() -> dict[str, Any]:
     """Return genuine seals of which the content is not this deployment's."""
 
     def other(contains: list[str], trusted: bytes, **request: Any) -> Any:
-        return bad("IdentityFault", contains, {"trust.json": trusted, A: GOOD}, request={**REQUEST, **request})
+        return bad("IdentityFault", contains, {DOCUMENT: trusted, A: GOOD}, request={**REQUEST, **request})
 
     listed = json.loads(trust())
     listed["products"].append({**listed["products"][0], "product": "stroke-triage"})
@@ -332,7 +550,8 @@ def negative_identity() -> dict[str, Any]:
 
 def write(directory: Path) -> None:
     """Write every case into a folder of its own."""
-    cases = positive() | negative_bundles() | negative_signatures() | negative_trust() | negative_identity()
+    cases = positive() | positive_time() | negative_bundles() | negative_signatures() | negative_identity()
+    cases |= negative_certificates() | negative_persons() | negative_timestamps()
     for name, (files, request, expect) in cases.items():
         folder = directory / name
         folder.mkdir(parents=True, exist_ok=True)

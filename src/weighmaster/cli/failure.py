@@ -14,6 +14,8 @@ __all__ = ["Failure", "describe", "fault_documents", "fault_lines"]
 _EXTRAS: Final = {
     "bitsandbytes": "bitsandbytes",
     "numpy": "weighmaster[torch]",
+    "pkcs11": "weighmaster[hsm]",
+    "rfc3161_client": "weighmaster[time]",
     "safetensors": "weighmaster[hf]",
     "shtab": "weighmaster[completion]",
     "torch": "weighmaster[torch]",

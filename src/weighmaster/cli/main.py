@@ -23,6 +23,7 @@ __all__ = ["VERBS", "load_verb", "main"]
 VERBS: Final[dict[str, tuple[str, str]]] = {
     "weigh": ("weighmaster.cli.weigh", "digest every tensor that the kernels of a model consume; write its manifest"),
     "sign": ("weighmaster.cli.sign", "put a person's signature beside a manifest"),
+    "timestamp": ("weighmaster.cli.timestamp", "show when a signature was there, by a timestamp authority"),
     "keygen": ("weighmaster.cli.keygen", "make a key pair for signing"),
     "trust": ("weighmaster.cli.trust", "say whose signatures count, and which weights each product may run"),
     "verify": ("weighmaster.cli.verify", "check a manifest's seal, and files or a load in this process against it"),

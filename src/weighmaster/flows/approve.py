@@ -29,7 +29,7 @@ def read_unsigned(directory: Path | str) -> Manifest:
     return bind(sealed.files[STATEMENT], sealed.files, sealed.origin)
 
 
-def sign(directory: Path | str, key: Signer, *, role: str = "signer") -> Path:
+def sign(directory: Path | str, key: Signer, *, role: str = "signer", certificate: bytes | None = None) -> Path:
     """Sign the statement of the manifest in `directory`; return the path of the new bundle.
 
     All files are bound to the statement first: what is signed is consistent. Bundles that are there already must be
@@ -39,9 +39,11 @@ def sign(directory: Path | str, key: Signer, *, role: str = "signer") -> Path:
         directory: a manifest directory.
         key: private key, or a token that signs.
         role: role of the signature, part of the bundle's name; the trust file decides what the key may do.
+        certificate: X.509 certificate of the key, DER: the bundle carries it in place of the key's fingerprint.
 
     Raises:
         UsageError: no such role.
+        KeyFault: the certificate is not that of the key.
         MalformedArtefact: a file of the manifest does not follow its specification.
         SignatureFault: a file is not the one that the statement names, or a bundle is over another statement.
     """
@@ -53,5 +55,5 @@ def sign(directory: Path | str, key: Signer, *, role: str = "signer") -> Path:
     if bundles and open_sealed(bundles).payload != manifest.payload:
         raise SignatureFault(str(root), "its bundles are over another statement than statement.json")
     path = root / next_bundle_name(root, role)
-    write_atomically(path, make_bundle(manifest.payload, key), replace=False)
+    write_atomically(path, make_bundle(manifest.payload, key, certificate=certificate), replace=False)
     return path

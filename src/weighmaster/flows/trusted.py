@@ -91,7 +91,7 @@ def open_trusted(
         raise NotAdmitted(f"{trust.file}: the trust file is not in force", late)
     try:
         envelope = sealed.sealed()
-        signers = require_signed(envelope, trust, expect)
+        signers = require_signed(envelope, trust, expect, now=moment)
         manifest = bind(envelope.payload, sealed.files, sealed.origin)
     except Fault as fault:
         raise NotAdmitted(f"{sealed.origin} is not a manifest signed for {expect}", [fault]) from None

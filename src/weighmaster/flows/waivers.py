@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Self
@@ -16,7 +16,7 @@ from weighmaster.durable import read_whole
 from weighmaster.errors import EnvironmentFault
 from weighmaster.flows.trusted import Trusted
 from weighmaster.seal.bundle import MAX_BUNDLE, Sealed, parse_bundle
-from weighmaster.seal.check import SignerRecord, signature_faults
+from weighmaster.seal.check import SignerRecord, signature_records, threshold_faults
 from weighmaster.seal.trust import ProductRule, Trust
 
 __all__ = ["Bundles", "CheckedWaiver", "WaiverSubject", "change_control_fault", "check_waivers", "read_waivers"]
@@ -125,7 +125,7 @@ def _check(sealed: Sealed, subject: WaiverSubject, now: datetime) -> CheckedWaiv
     if rule is None or not rule.waiver_roles:  # (2)
         problem = f"{subject.trust.file} accepts no waiver for {subject.product}"
         return CheckedWaiver(files=files, waiver=None, signers=(), problems=(problem,))
-    signers, faults = _signers(sealed, subject.trust, rule)
+    signers, faults = _signers(sealed, subject.trust, rule, now)
     if faults:  # nothing is parsed over which no signature holds
         return CheckedWaiver(files=files, waiver=None, signers=signers, problems=faults)
     waiver = parse_waiver(sealed.payload, files[0])  # (5)
@@ -133,12 +133,12 @@ def _check(sealed: Sealed, subject: WaiverSubject, now: datetime) -> CheckedWaiv
     return CheckedWaiver(files=files, waiver=waiver, signers=signers, problems=problems)
 
 
-def _signers(sealed: Sealed, trust: Trust, rule: ProductRule) -> tuple[tuple[SignerRecord, ...], tuple[str, ...]]:
-    """Check the signatures (3) as those of a manifest of which the required roles are the waiver's (4)."""
-    asked = replace(rule, required_roles=rule.waiver_roles)
-    products = tuple(asked if p.product == rule.product else p for p in trust.products)
-    signers, faults = signature_faults(sealed, replace(trust, products=products), rule.product)
-    return signers, tuple(str(fault) for fault in faults)
+def _signers(
+    sealed: Sealed, trust: Trust, rule: ProductRule, now: datetime
+) -> tuple[tuple[SignerRecord, ...], tuple[str, ...]]:
+    """Check each signature (3), and that the roles are filled (4)."""
+    signers, faults = signature_records(sealed, trust, now=now)
+    return signers, tuple(map(str, (*faults, *threshold_faults(rule.product, rule.waiver_roles, signers))))
 
 
 def _same_person(signers: tuple[SignerRecord, ...], subject: WaiverSubject) -> Iterator[str]:

@@ -1,25 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write and read the seal: a Sigstore bundle v0.3 around one DSSE signature by a bare key (spec/seal.md).
+"""Write and read the seal: a Sigstore bundle v0.3 around one DSSE signature (spec/seal.md).
 
-The payload is opaque here and kept exactly as received. A bundle carries one signature; several bundles over the same
-payload bytes make one `Sealed`.
+The payload is opaque here and kept exactly as received. A bundle carries one signature, by a bare key or by the key of
+a certificate, and at most one timestamp over that signature; several bundles over the same payload bytes make one
+`Sealed`.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
 
 from weighmaster.core.canonical import dumps, loads
 from weighmaster.core.fields import Fields
-from weighmaster.errors import KeyFault, MalformedArtefact, SignatureFault
+from weighmaster.errors import KeyFault, MalformedArtefact, SignatureFault, UsageError
+from weighmaster.seal.certificates import certified_key, parse_certificate
 from weighmaster.seal.dsse import PAYLOAD_TYPE, pae
 from weighmaster.seal.keys import InvalidSignature, PublicKey
 
 __all__ = [
     "MAX_BUNDLE",
+    "MAX_TIMESTAMP",
     "MEDIA_TYPE",
     "Bundle",
     "Sealed",
@@ -28,13 +31,15 @@ __all__ = [
     "make_bundle",
     "open_sealed",
     "parse_bundle",
+    "with_timestamp",
 ]
 
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 MAX_BUNDLE: Final = 1 << 26
 """Bytes: a larger bundle is refused before it is parsed."""
 
-_LATER: Final = ("certificate", "x509CertificateChain", "timestampVerificationData")
+MAX_TIMESTAMP: Final = 1 << 16
+"""Bytes: a larger timestamp is refused unread; one of the common size has a few thousand."""
 
 
 class Signer(Protocol):
@@ -55,11 +60,15 @@ class Signature:
     Attributes:
         file: name of the bundle, for messages.
         hint: fingerprint of the key that the bundle names. It only tells which trusted key to try.
+        certificate: in place of the hint: the X.509 certificate of the key, DER. It proves nothing by itself.
+        timestamp: an RFC 3161 response over `value`, DER, or None.
         value: the signature.
     """
 
     file: str
-    hint: str
+    hint: str | None = None
+    certificate: bytes | None = None
+    timestamp: bytes | None = None
     value: bytes
 
 
@@ -88,17 +97,27 @@ class Sealed:
             raise SignatureFault("seal", "nothing was signed", expected="at least one bundle", found="none")
 
 
-def make_bundle(payload: bytes, signer: Signer) -> bytes:
+def make_bundle(
+    payload: bytes, signer: Signer, *, certificate: bytes | None = None, timestamp: bytes | None = None
+) -> bytes:
     """Sign `payload` and return the bundle, in canonical form.
 
     The signature is verified before it is handed out: a fault in token, memory or library is not published.
 
+    Args:
+        payload: the bytes to sign.
+        signer: whose key signs.
+        certificate: of that key, DER; the bundle names it in place of the bare key.
+        timestamp: an RFC 3161 response, DER. One over this very signature can only come later: see `with_timestamp`.
+
     Raises:
-        KeyFault: the payload is empty, or the signer's signature does not verify under its own public key.
+        KeyFault: the payload is empty, the certificate is not that of the key, or the signer's signature does not
+            verify under its own public key.
     """
     if not payload:
         raise KeyFault("nothing to sign: expected a payload of at least one byte, found an empty one")
     public, message = signer.public, pae(PAYLOAD_TYPE, payload)
+    material = _material(public, certificate)
     signature = signer.sign(message)
     try:
         public.verify(signature, message)
@@ -109,7 +128,7 @@ def make_bundle(payload: bytes, signer: Signer) -> bytes:
     return dumps(
         {
             "mediaType": MEDIA_TYPE,
-            "verificationMaterial": {"publicKey": {"hint": public.fingerprint}, "tlogEntries": []},
+            "verificationMaterial": material if timestamp is None else {**material, **_stamped(timestamp)},
             "dsseEnvelope": {
                 "payload": _encode(payload),
                 "payloadType": PAYLOAD_TYPE,
@@ -117,6 +136,47 @@ def make_bundle(payload: bytes, signer: Signer) -> bytes:
             },
         }
     )
+
+
+def _material(public: PublicKey, certificate: bytes | None) -> dict[str, object]:
+    if certificate is None:
+        return {"publicKey": {"hint": public.fingerprint}, "tlogEntries": []}
+    try:
+        certified = certified_key(parse_certificate(certificate))
+    except ValueError as error:
+        raise KeyFault(f"the certificate: expected one X.509 certificate in DER, found {error}") from None
+    if certified != public:
+        found = f"found one of {certified.fingerprint}"
+        raise KeyFault(f"the certificate: expected one of the key {public.fingerprint}, {found}")
+    return {"certificate": {"rawBytes": _encode(certificate)}, "tlogEntries": []}
+
+
+def _stamped(timestamp: bytes) -> dict[str, object]:
+    return {"timestampVerificationData": {"rfc3161Timestamps": [{"signedTimestamp": _encode(timestamp)}]}}
+
+
+def with_timestamp(data: bytes, timestamp: bytes, file: str) -> bytes:
+    """Return the bundle with a timestamp (an RFC 3161 response, DER) added, in canonical form; nothing else changes.
+
+    Whether the timestamp holds is for `timestamps`.
+
+    Raises:
+        MalformedArtefact: the bundle does not follow spec/seal.md, or would not any more.
+        UsageError: it has a timestamp already.
+    """
+    before = parse_bundle(data, file)
+    if before.signature.timestamp is not None:
+        raise UsageError(f"{file}: expected a bundle without timestamp, found one with: it is not replaced")
+    document: Any = loads(data, file)
+    document["verificationMaterial"] |= _stamped(timestamp)
+    written = dumps(document)
+    if parse_bundle(written, file) != _replaced(before, timestamp):
+        raise MalformedArtefact(file, "", expected="the same bundle and a timestamp", found="another change")
+    return written
+
+
+def _replaced(bundle: Bundle, timestamp: bytes) -> Bundle:
+    return replace(bundle, signature=replace(bundle.signature, timestamp=timestamp))
 
 
 def parse_bundle(data: bytes, file: str) -> Bundle:
@@ -132,27 +192,56 @@ def parse_bundle(data: bytes, file: str) -> Bundle:
         raise MalformedArtefact(file, "", expected=f"at most {MAX_BUNDLE} bytes", found=str(len(data)))
     fields = Fields(loads(data, file), file=file)
     fields.text("mediaType", choices=(MEDIA_TYPE,))
-    hint = _read_material(fields.nested("verificationMaterial"))
+    hint, certificate, timestamp = _read_material(fields.nested("verificationMaterial"))
     if fields.has("messageSignature"):
         raise fields.fault("messageSignature", "a dsseEnvelope (this content is not supported)", "a messageSignature")
     payload, value = _read_envelope(fields.nested("dsseEnvelope"))
     fields.done()
-    return Bundle(payload=payload, signature=Signature(file=file, hint=hint, value=value))
+    signature = Signature(file=file, hint=hint, certificate=certificate, timestamp=timestamp, value=value)
+    return Bundle(payload=payload, signature=signature)
 
 
-def _read_material(fields: Fields) -> str:
-    """Return the hint; refuse certificates, timestamps and log entries rather than pass over them unchecked."""
-    for key in _LATER:
-        if fields.has(key):
-            raise fields.fault(key, "a bare publicKey", f"{key}, which is not supported by this version")
-    public_key = fields.nested("publicKey")
-    hint = public_key.digest("hint")
-    public_key.done()
-    entries = fields.any("tlogEntries")
-    if entries != []:
+def _read_material(fields: Fields) -> tuple[str | None, bytes | None, bytes | None]:
+    """Return hint or certificate, and the timestamp; what is not verified here is refused, not passed over."""
+    if fields.has("x509CertificateChain"):
+        raise fields.fault("x509CertificateChain", "a single certificate, or a publicKey", "a chain")
+    if fields.has("publicKey") and fields.has("certificate"):
+        raise fields.fault("certificate", "a publicKey or a certificate", "both")
+    hint, certificate = None, None
+    if fields.has("certificate"):
+        certificate = _read_certificate(fields.nested("certificate"))
+    else:
+        public_key = fields.nested("publicKey")
+        hint = public_key.digest("hint")
+        public_key.done()
+    timestamp = None
+    if fields.has("timestampVerificationData"):
+        timestamp = _read_timestamp(fields.nested("timestampVerificationData"))
+    if fields.any("tlogEntries") != []:
         raise fields.fault("tlogEntries", "an empty array", "log entries, which are not supported by this version")
     fields.done()
-    return hint
+    return hint, certificate, timestamp
+
+
+def _read_certificate(fields: Fields) -> bytes:
+    data = fields.base64("rawBytes")
+    fields.done()
+    try:
+        parse_certificate(data)
+    except ValueError as error:
+        raise fields.fault("rawBytes", "one X.509 certificate in DER", str(error)) from None
+    return data
+
+
+def _read_timestamp(fields: Fields) -> bytes:
+    stamps = fields.objects("rfc3161Timestamps", lambda f: f.base64("signedTimestamp"))
+    fields.done()
+    if len(stamps) != 1:
+        raise fields.fault("rfc3161Timestamps", "exactly one timestamp", str(len(stamps)))
+    if len(stamps[0]) > MAX_TIMESTAMP:
+        key = "rfc3161Timestamps[0].signedTimestamp"
+        raise fields.fault(key, f"at most {MAX_TIMESTAMP} bytes", str(len(stamps[0])))
+    return stamps[0]
 
 
 def _read_envelope(fields: Fields) -> tuple[bytes, bytes]:

@@ -12,6 +12,7 @@ from weighmaster.core.canonical import dumps, loads_canonical
 from weighmaster.core.fields import Fields
 from weighmaster.core.instant import instant_text
 from weighmaster.errors import KeyFault
+from weighmaster.seal.certificates import parse_certificate
 from weighmaster.seal.keys import PublicKey, load_public
 from weighmaster.seal.trust import (
     Authority,
@@ -101,11 +102,10 @@ def _certificates(fields: Fields, key: str) -> tuple[x509.Certificate, ...]:
 def _certificate(fields: Fields, key: str, text: str) -> x509.Certificate:
     """Return the certificate; its PEM has one spelling, as that of a key."""
     try:
-        certificate = x509.load_pem_x509_certificate(text.encode("utf-8"))
-        pem = certificate.public_bytes(Encoding.PEM).decode("ascii")
+        certificate = parse_certificate(text.encode("utf-8"), pem=True)
     except ValueError as error:
-        raise fields.fault(key, "an X.509 certificate in PEM", str(error)[:120]) from None
-    if pem != text:
+        raise fields.fault(key, "an X.509 certificate in PEM", str(error)) from None
+    if certificate.public_bytes(Encoding.PEM).decode("ascii") != text:
         raise fields.fault(key, "the PEM exactly as `openssl x509` writes it", "another spelling")
     return certificate
 

@@ -5,9 +5,11 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from weighmaster.core.canonical import loads_canonical
 from weighmaster.errors import KeyFault, MalformedArtefact, SignatureFault
@@ -82,15 +84,16 @@ def _set(path: str, value: object) -> Callable[[dict[str, Any]], object]:
     def edit(document: Any) -> None:
         *outer, last = path.split(".")
         for key in outer:
-            document = document[int(key) if key.isdigit() else key]
+            document = document[int(key)] if key.isdigit() else document.setdefault(key, {})
         if value is KeyError:
-            del document[last]
+            document.pop(last, None)
         else:
             document[last] = value
 
     return edit
 
 
+STAMPS = "verificationMaterial.timestampVerificationData.rfc3161Timestamps"
 SIG = "dsseEnvelope.signatures.0"
 
 REFUSED = [
@@ -107,9 +110,18 @@ REFUSED = [
     ("verificationMaterial.tlogEntries", None, "tlogEntries: expected an empty array"),
     ("verificationMaterial.tlogEntries", {}, "tlogEntries: expected an empty array"),
     ("verificationMaterial.tlogEntries", [{}], "log entries, which are not supported by this version"),
-    ("verificationMaterial.certificate", {}, "found certificate, which is not supported by this version"),
-    ("verificationMaterial.x509CertificateChain", {}, "found x509CertificateChain, which is not supported"),
-    ("verificationMaterial.timestampVerificationData", {}, "found timestampVerificationData, which is not supported"),
+    ("verificationMaterial.certificate", {}, "certificate: expected a publicKey or a certificate, found both"),
+    ("verificationMaterial.x509CertificateChain", {}, "expected a single certificate, or a publicKey, found a chain"),
+    (STAMPS, KeyError, "timestampVerificationData.rfc3161Timestamps: expected a value, found no such key"),
+    (STAMPS, {}, "rfc3161Timestamps: expected an array, found an object"),
+    (STAMPS, [], "rfc3161Timestamps: expected exactly one timestamp, found 0"),
+    (STAMPS, [{"signedTimestamp": "AA=="}] * 2, "rfc3161Timestamps: expected exactly one timestamp, found 2"),
+    (STAMPS, [{}], "rfc3161Timestamps[0].signedTimestamp: expected a value, found no such key"),
+    (STAMPS, [{"signedTimestamp": "AA"}], "rfc3161Timestamps[0].signedTimestamp: expected canonical base64"),
+    (STAMPS, [{"signedTimestamp": "AA==", "x": 1}], "rfc3161Timestamps[0].x: expected only the keys"),
+    (STAMPS, [{"signedTimestamp": "A" * 87384}], "signedTimestamp: expected at most 65536 bytes, found 65538"),
+    ("verificationMaterial.timestampVerificationData", [], "timestampVerificationData: expected an object"),
+    ("verificationMaterial.timestampVerificationData.tsaUrl", "x", "rfc3161Timestamps: expected a value"),
     ("verificationMaterial.extra", 1, "verificationMaterial.extra: expected only the keys of the specification"),
     ("messageSignature", {}, "messageSignature: expected a dsseEnvelope"),
     ("dsseEnvelope", KeyError, "dsseEnvelope: expected a value, found no such key"),
@@ -143,6 +155,71 @@ def test_anything_else_than_the_specification_is_refused(
         parse_bundle(data, "b.json")
     assert str(caught.value).startswith("b.json: ")
     assert message in str(caught.value)
+
+
+def _certified(path: str, value: object) -> Callable[[dict[str, Any]], object]:
+    """Return an edit of a bundle that carries a certificate."""
+    return _set(f"verificationMaterial.certificate{path}", value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("", KeyError, "verificationMaterial.publicKey: expected a value, found no such key"),
+        ("", [], "verificationMaterial.certificate: expected an object, found an array"),
+        (".rawBytes", KeyError, "certificate.rawBytes: expected a value, found no such key"),
+        (".rawBytes", "AA==\n", "certificate.rawBytes: expected canonical base64"),
+        (".rawBytes", "AA==", "certificate.rawBytes: expected one X.509 certificate in DER, found "),
+        (".extra", 1, "certificate.extra: expected only the keys of the specification"),
+    ],
+)
+def test_a_certificate_is_read_strictly(path: str, value: object, message: str, world: SimpleNamespace) -> None:
+    with pytest.raises(MalformedArtefact) as caught:
+        parse_bundle(_edited(world.bundle(), _certified(path, value)), "b.json")
+    assert str(caught.value).startswith("b.json: ")
+    assert message in str(caught.value)
+
+
+def test_a_damaged_or_second_certificate_is_refused(world: SimpleNamespace) -> None:
+    der = world.carol.der
+    serial = der.index(b"\x02\x09") - 1
+    other_version = der[:serial] + b"\x03" + der[serial + 1 :]
+    for data in (b"", der[:-1], der + b"\0", der + der, other_version, der.replace(b"\x0c\x05Carol", b"\x0d\x05Carol")):
+        edit = _certified(".rawBytes", base64.b64encode(data).decode() or "AA==")
+        with pytest.raises(MalformedArtefact, match=r"rawBytes: expected one X\.509 certificate in DER"):
+            parse_bundle(_edited(world.bundle(), edit), "b.json")
+
+
+def test_layout_with_a_certificate_and_a_timestamp(world: SimpleNamespace) -> None:
+    data = world.bundle(stamp=lambda _: b"a timestamp")
+    assert loads_canonical(data, "b")["verificationMaterial"] == {
+        "certificate": {"rawBytes": base64.b64encode(world.carol.der).decode()},
+        "timestampVerificationData": {
+            "rfc3161Timestamps": [{"signedTimestamp": base64.b64encode(b"a timestamp").decode()}]
+        },
+        "tlogEntries": [],
+    }
+    signature = parse_bundle(data, "b").signature
+    assert (signature.hint, signature.certificate, signature.timestamp) == (None, world.carol.der, b"a timestamp")
+
+
+def test_a_timestamp_can_be_given_at_once(alice: PrivateKey) -> None:
+    assert parse_bundle(make_bundle(PAYLOAD, alice, timestamp=b"t"), "b").signature.timestamp == b"t"
+
+
+def test_the_certificate_must_be_that_of_the_key(
+    world: SimpleNamespace, pki: SimpleNamespace, alice: PrivateKey
+) -> None:
+    theirs = PrivateKey(world.carol.key).public.fingerprint
+    with pytest.raises(KeyFault) as caught:
+        make_bundle(PAYLOAD, alice, certificate=world.carol.der)
+    expected = f"the certificate: expected one of the key {alice.public.fingerprint}, found one of {theirs}"
+    assert str(caught.value) == expected
+    with pytest.raises(KeyFault, match=r"the certificate: expected one X\.509 certificate in DER, found "):
+        make_bundle(PAYLOAD, alice, certificate=b"garbage")
+    other = pki.leaf("Other", world.issuing, key=rsa.generate_private_key(65537, 2048))
+    with pytest.raises(KeyFault, match="expected an ECDSA P-256 or Ed25519 key, found RSAPublicKey"):
+        make_bundle(PAYLOAD, alice, certificate=other.der)
 
 
 def test_two_signatures_are_refused(alice: PrivateKey) -> None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -13,6 +14,7 @@ from weighmaster.seal.keys import PrivateKey, generate
 from weighmaster.seal.trust import RoleThreshold, Trust, TrustedKey
 from weighmaster.seal.trust_edit import with_key, with_product, with_revoked_key, with_revoked_root
 
+NOW = datetime(2030, 6, 1, 12, tzinfo=UTC)
 PAYLOAD = b'{"a":1}'
 R1, R2 = "1" * 64, "2" * 64
 
@@ -29,13 +31,13 @@ def _requiring(trust: Trust, **thresholds: int) -> Trust:
 
 
 def _texts(sealed: Sealed, trust: Trust, product: str = "p") -> list[str]:
-    _, faults = signature_faults(sealed, trust, product)
+    _, faults = signature_faults(sealed, trust, product, now=NOW)
     assert all(type(f) is SignatureFault for f in faults)
     return [str(f) for f in faults]
 
 
 def test_two_persons_fill_two_roles(trust: Trust, alice: PrivateKey, bob: PrivateKey) -> None:
-    records = require_signed(_seal(alice, bob), trust, "p")
+    records = require_signed(_seal(alice, bob), trust, "p", now=NOW)
     assert records == (
         SignerRecord(person="Alice", roles=("signer",), fingerprint=alice.public.fingerprint, file="0.json"),
         SignerRecord(person="Bob", roles=("signer", "approver"), fingerprint=bob.public.fingerprint, file="1.json"),
@@ -104,7 +106,7 @@ def test_every_bit_of_an_ed25519_bundle_counts(trust: Trust, bob: PrivateKey) ->
         changed = bytearray(data)
         changed[bit // 8] ^= 1 << bit % 8
         with pytest.raises((MalformedArtefact, NotAdmitted)) as caught:
-            require_signed(open_sealed((("0.json", bytes(changed)),)), trust, "p")
+            require_signed(open_sealed((("0.json", bytes(changed)),)), trust, "p", now=NOW)
         assert "0.json: " in str(caught.value)
 
 
@@ -147,7 +149,7 @@ def test_all_faults_are_collected_and_raised(
 ) -> None:
     revoked = with_revoked_key(trust, bob.public.fingerprint)
     with pytest.raises(NotAdmitted) as caught:
-        require_signed(_seal(alice, bob, mallory), revoked, "p")
+        require_signed(_seal(alice, bob, mallory), revoked, "p", now=NOW)
     assert [f.subject for f in caught.value.faults] == ["1.json", "2.json", "p, role approver"]
     assert caught.value.exit_code == 13
     assert "the seal for p does not hold (3 faults)" in str(caught.value)
