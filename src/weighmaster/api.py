@@ -7,6 +7,7 @@ from weighmaster.capture.open_model import Opened, open_model
 from weighmaster.capture.probe_set import ProbeSet
 from weighmaster.core.compare import Diff, compare
 from weighmaster.core.manifest import Row, Table
+from weighmaster.core.policy import Policy, Rule, read_policy
 from weighmaster.core.statement import Coverage, Statement
 from weighmaster.flows.admission import Admission, Recheck, Verdict
 from weighmaster.flows.admit import Gate
@@ -39,6 +40,7 @@ __all__ = [
     "Identity",
     "Manifest",
     "Opened",
+    "Policy",
     "PrivateKey",
     "ProbeSet",
     "ProductRule",
@@ -48,6 +50,7 @@ __all__ = [
     "RootKey",
     "Roots",
     "Row",
+    "Rule",
     "SealedManifest",
     "Statement",
     "Table",
@@ -61,6 +64,7 @@ __all__ = [
     "load_public",
     "open_model",
     "read_manifest",
+    "read_policy",
     "read_trust",
     "read_unsigned",
     "self_test",

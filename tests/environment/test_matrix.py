@@ -24,7 +24,8 @@ from typing import Any
 import pytest
 
 import weighmaster
-from weighmaster.core.environment import Environment, environment_faults, parse_environment
+from weighmaster.core.environment import Environment, parse_environment
+from weighmaster.core.judgement import environment_faults
 from weighmaster.flows.approve import sign
 from weighmaster.flows.keep import write_trust
 from weighmaster.seal.keys import generate

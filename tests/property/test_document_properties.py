@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from weighmaster.core.canonical import MAX_SAFE_INTEGER, dumps, loads_canonical
 from weighmaster.core.dtype import DTYPES
-from weighmaster.core.environment import Environment, Fact, Scope, environment_faults, parse_environment
+from weighmaster.core.environment import Environment, Fact, Scope, parse_environment
+from weighmaster.core.judgement import environment_faults
 from weighmaster.core.source import ROLES, Source
 from weighmaster.core.statement import (
     EXCLUSION_REASONS,

@@ -18,7 +18,7 @@ from weighmaster.capture.safetensors_write import safetensors_bytes
 from weighmaster.core import merkle
 from weighmaster.core.canonical import dumps
 from weighmaster.core.digest import digest_bytes
-from weighmaster.core.environment import POLICY_ALL_EQUAL, Environment, Fact, policy_digest
+from weighmaster.core.environment import Environment, Fact
 from weighmaster.core.selftest import pattern
 
 Json = dict[str, Any]
@@ -71,6 +71,22 @@ STRUCTURE: Final = b"".join(
 )
 ENVIRONMENT: Final = Environment.of(
     (Fact.of("torch.build.version", "2.13.0"), Fact.absent("gpu.driver"), Fact.of("host.name", "a", scope="instance"))
+)
+POLICY: Final = dumps(
+    {
+        "default": "halt",
+        "rules": [
+            {
+                "compare": "ge",
+                "fact": "cpu.microcode",
+                "onDiff": "inform",
+                "onMissing": "inform",
+                "reference": "",
+                "values": [],
+            }
+        ],
+        "scheme": "environment-policy-v1",
+    }
 )
 PROBE: Final = safetensors_bytes(
     [("call.0.args.0", "int64", (1, 2), bytes(16))],
@@ -134,8 +150,8 @@ def statement(tables: list[Json], **predicate: Any) -> Json:
         "derivation": None,
         "environment": {
             "classDigest": ENVIRONMENT.class_digest,
-            "policy": POLICY_ALL_EQUAL,
-            "policySha256": policy_digest(),
+            "policy": "environment-policy-v1",
+            "policySha256": sha256(POLICY),
             "sha256": sha256(ENVIRONMENT.to_bytes()),
         },
         "evidence": [{"files": 1, "key": sha256(b"key"), "kind": "oms-v1", "sha256": sha256(b"bundle")}],
@@ -187,6 +203,7 @@ def live(rows: list[Json] = ROWS) -> Files:
         LEAVES: leaves_of(ROWS),
         "structure.jsonl": STRUCTURE,
         "environment.json": ENVIRONMENT.to_bytes(),
+        "policy.json": POLICY,
         "probe-set.safetensors": PROBE,
     }
 
@@ -225,6 +242,13 @@ def flipped(name: str, at: int) -> Files:
     data = bytearray(live()[name])
     data[at] ^= 1
     return live() | {name: bytes(data)}
+
+
+def resigned(data: bytes) -> Files:
+    """Return the live manifest with another policy, which the statement names by its digest."""
+    return stated(
+        lambda v: v["predicate"]["environment"].update(policySha256=sha256(data)), live() | {"policy.json": data}
+    )
 
 
 def stated(edit: Edit, files: Files | None = None) -> Files:
@@ -290,6 +314,18 @@ def negative_files() -> dict[str, Case]:
             without("structure.jsonl"),
         ),
         "environment_bit_fail": bad("SignatureFault", ["environment.json", "SHA-256"], flipped("environment.json", 40)),
+        "policy_bit_fail": bad("SignatureFault", ["policy.json", "SHA-256"], flipped("policy.json", 40)),
+        "policy_missing_fail": bad(
+            "MalformedArtefact", ["policy.json", "expected the file that the statement names"], without("policy.json")
+        ),
+        "policy_weakened_fail": bad(
+            "SignatureFault",
+            ["policy.json", "SHA-256"],
+            live() | {"policy.json": POLICY.replace(b'"cpu.microcode"', b'"torch.*"')},
+        ),
+        "policy_at_rest_fail": bad(
+            "MalformedArtefact", ["policy.json", "found another file"], at_rest() | {"policy.json": POLICY}
+        ),
         "probe_set_bit_fail": bad(
             "SignatureFault", ["probe-set.safetensors", "SHA-256"], flipped("probe-set.safetensors", -1)
         ),
@@ -382,6 +418,20 @@ def negative_statements() -> dict[str, Case]:
         "without_coverage_fail": predicate(missing, lambda p: p.update(coverage=None)),
         "class_digest_fail": predicate(
             ["environment.json: class digest", other], lambda p: p["environment"].update(classDigest=other)
+        ),
+        "policy_digest_fail": bad(
+            "SignatureFault",
+            [f"policy.json: is not what the statement names: SHA-256; expected {other}, found {sha256(POLICY)}"],
+            stated(lambda v: v["predicate"]["environment"].update(policySha256=other)),
+        ),
+        "policy_scheme_fail": predicate(
+            ["predicate.environment.policy", "environment-policy-v2"],
+            lambda p: p["environment"].update(policy="environment-policy-v2"),
+        ),
+        "policy_spelling_fail": bad(
+            "MalformedArtefact",
+            ["policy.json: byte 11", "RFC 8785 canonical form"],
+            resigned(POLICY.replace(b'"default":', b'"default": ')),
         ),
         "not_canonical_fail": bad(
             "MalformedArtefact",

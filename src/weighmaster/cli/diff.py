@@ -4,20 +4,24 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import weighmaster as wm
 from weighmaster.cli.failure import fault_documents, fault_lines
+from weighmaster.cli.policy_file import read_policy_file
 from weighmaster.cli.printing import count, pairs
 from weighmaster.cli.summary import identity
 from weighmaster.cli.verb import Outcome
-from weighmaster.core.environment import Environment, environment_faults
+from weighmaster.core.environment import Environment, parse_environment
+from weighmaster.core.judgement import Difference, judge
+from weighmaster.core.policy import DEFAULT_POLICY, Policy
 from weighmaster.core.source import source_faults
 from weighmaster.core.statement import Statement
 from weighmaster.core.structure import Structure, structure_faults
+from weighmaster.durable import read_whole
 from weighmaster.errors import CoverageFault, EnvironmentFault, Fault, Faults, StageFault, StructureFault
 
 if TYPE_CHECKING:
@@ -27,11 +31,19 @@ if TYPE_CHECKING:
 DESCRIPTION: Final = """\
 Compare two manifests as the gate would compare a manifest with a live model: environment (4), sources (5), method (6),
 structure (7), tensor set (8), tensor digests (9), exclusions (10). Product, version and serial are printed and not
-compared. Signatures are not checked. Exit code 0 where nothing differs, else that of the lowest step that does."""
+compared. Signatures are not checked. Exit code 0 where nothing differs, else that of the lowest step that does.
+
+Environments are judged under the policy of A, or the one given: each finding names the rule that it falls under, or the
+default, and its level. What the policy lets pass (inform) is listed and changes no exit code. With --environment, A and
+B are environment documents (weighmaster environment -o FILE) and nothing else is compared."""
 
 EXAMPLES: Final = (
     ("weighmaster diff manifest-1.0 manifest-1.1", "the first findings of each step"),
     ("weighmaster diff manifest-1.0 manifest-1.1 --show all", "every finding"),
+    (
+        "weighmaster diff --environment old.json new.json --policy policy.json",
+        "two environments, fact by fact, with the rule that each difference falls under",
+    ),
 )
 
 _SHOWN: Final = 20
@@ -39,8 +51,11 @@ _SHOWN: Final = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("a", metavar="DIR_A", type=Path, help="manifest directory: the validated one")
-    parser.add_argument("b", metavar="DIR_B", type=Path, help="manifest directory: the other one")
+    parser.add_argument("a", metavar="A", type=Path, help="manifest directory: the validated one")
+    parser.add_argument("b", metavar="B", type=Path, help="manifest directory: the other one")
+    parser.add_argument("--environment", action="store_true", help="A and B are environment documents")
+    policy = "judge environments under this policy (default: that of A; of a document, that all facts be equal)"
+    parser.add_argument("--policy", metavar="FILE", type=Path, help=policy)
     shown = "findings per step, or all (default: 20)"
     parser.add_argument("--show", metavar="N", type=_number, default=_SHOWN, help=shown)
 
@@ -55,20 +70,59 @@ def _number(text: str) -> int | None:
 
 def run(args: argparse.Namespace) -> Outcome:
     """Compare; a difference is a result, not an error, and has the exit code of its step."""
+    policy = read_policy_file(args.policy) if args.policy is not None else None
+    return _documents(args, policy) if args.environment else _manifests(args, policy)
+
+
+def _manifests(args: argparse.Namespace, policy: Policy | None) -> Outcome:
     a, b = wm.read_unsigned(args.a), wm.read_unsigned(args.b)
-    found = list(_differences(a, b))
-    faults = Faults("the manifests differ", found).faults if found else ()
+    used = policy or a.policy or DEFAULT_POLICY
+    judged = _judged(a.environment, b.environment, used)
+    found = [*_environment(a, b), *_explained(judged), *_differences(a, b)]
+    document = {"a": identity(a.statement), "b": identity(b.statement), "signaturesChecked": False}
+    rows = [("a", _line(a.statement)), ("b", _line(b.statement)), ("signatures", "not checked")]
+    return _outcome(document, [*rows, _policy_row(args, used)], found, judged, args.show)
+
+
+def _documents(args: argparse.Namespace, policy: Policy | None) -> Outcome:
+    a, b = (parse_environment(read_whole(path), str(path)) for path in (args.a, args.b))
+    used = policy or DEFAULT_POLICY
+    judged = _judged(a, b, used)
+    rows = [(side, f"{path}, class digest {e.class_digest}") for side, path, e in (("a", args.a, a), ("b", args.b, b))]
+    document = {
+        side: {"classDigest": e.class_digest, "instanceDigest": e.instance_digest}
+        for side, e in zip("ab", (a, b), strict=True)
+    }
+    return _outcome(document, [*rows, _policy_row(args, used)], _explained(judged), judged, args.show)
+
+
+def _policy_row(args: argparse.Namespace, policy: Policy) -> tuple[str, str]:
+    origin = str(args.policy) if args.policy is not None else "default" if args.environment else "of a"
+    return "policy", f"{origin}, {count(len(policy.rules), 'rule')}, SHA-256 {policy.sha256}"
+
+
+def _outcome(
+    head: Mapping[str, object],
+    rows: list[tuple[str, str]],
+    found: list[Fault],
+    judged: tuple[Difference, ...],
+    shown: int | None,
+) -> Outcome:
+    faults = Faults("they differ", found).faults if found else ()
+    informed = [d for d in judged if d.level == "inform"]
     code = faults[0].exit_code if faults else 0
     document = {
-        "result": "different" if faults else "same",
+        "result": "different" if faults else "informed" if informed else "same",
         "exitCode": code,
-        "a": identity(a.statement),
-        "b": identity(b.statement),
-        "signaturesChecked": False,
+        **head,
         "faults": fault_documents(faults),
+        "environment": [d.document() for d in judged],
     }
-    head = pairs([("a", _line(a.statement)), ("b", _line(b.statement)), ("signatures", "not checked")])
-    return Outcome(document=document, text=f"{head}\n\n{_findings(faults, args.show)}", exit_code=code)
+    parts = [pairs(rows), _findings(faults, shown) if faults or not informed else "nothing that differs halts"]
+    if informed:
+        lines = [f"  {fault}" for fault in map(_explanation, informed)]
+        parts.append("\n".join([f"informed: {count(len(informed), 'difference')} that the policy lets pass", *lines]))
+    return Outcome(document=document, text="\n\n".join(parts), exit_code=code)
 
 
 def _line(statement: Statement) -> str:
@@ -88,8 +142,7 @@ def _findings(faults: tuple[Fault, ...], shown: int | None) -> str:
 
 
 def _differences(a: Manifest, b: Manifest) -> Iterator[Fault]:
-    """Yield findings of steps 4 to 10; expected is what stands in `a`, found what stands in `b`."""
-    yield from _environment(a.environment, b.environment)  # (4)
+    """Yield findings of steps 5 to 10; expected is what stands in `a`, found what stands in `b`."""
     yield from source_faults(a.statement.sources, b.statement.sources)  # (5)
     yield from _method(a.statement, b.statement)  # (6)
     yield from _structure(a.structure, b.structure)  # (7)
@@ -104,14 +157,29 @@ def _differences(a: Manifest, b: Manifest) -> Iterator[Fault]:
         yield CoverageFault("exclusions", "differ", expected=next(words), found=next(words))
 
 
-def _environment(a: Environment | None, b: Environment | None) -> Iterator[EnvironmentFault]:
+def _environment(a: Manifest, b: Manifest) -> Iterator[EnvironmentFault]:
+    """Yield what differs beside the facts: an environment or a policy that only one has, or another policy."""
+    if (a.environment is None) != (b.environment is None):
+        found = _there(b.environment)
+        yield EnvironmentFault("environment", "only one has it", expected=_there(a.environment), found=found)
+    before, after = (m.policy.sha256 if m.policy is not None else "none" for m in (a, b))
+    if before != after:
+        yield EnvironmentFault("policy", "differs", expected=before, found=after)
+
+
+def _judged(a: Environment | None, b: Environment | None, policy: Policy) -> tuple[Difference, ...]:
+    """Judge; a fact that is unreadable in both is a halt to the gate, and no difference between two documents."""
     if a is None or b is None:
-        if a is not b:
-            yield EnvironmentFault("environment", "only one has it", expected=_there(a), found=_there(b))
-        return
-    before, after = ({f.name: f for f in e.facts} for e in (a, b))
-    # Facts that are unreadable in both are a halt to the gate; between two manifests they are no difference.
-    yield from (f for f in environment_faults(a, b) if before.get(f.subject) != after.get(f.subject))
+        return ()
+    return tuple(d for d in judge(a, b, policy) if d.expected is None or d.expected != d.found)
+
+
+def _explained(judged: tuple[Difference, ...]) -> list[Fault]:
+    return [_explanation(d) for d in judged if d.level != "inform"]
+
+
+def _explanation(difference: Difference) -> EnvironmentFault:
+    return difference.fault() if difference.rule is not None else difference.fault(f" ({difference.decided})")
 
 
 def _structure(a: Structure | None, b: Structure | None) -> Iterator[StructureFault]:

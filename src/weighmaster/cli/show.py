@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, Final
 
 import weighmaster as wm
 from weighmaster.cli.printing import columns, count, pairs
-from weighmaster.cli.summary import coverage_pairs, evidence_pairs, identity_pairs, statement_document, table_pairs
+from weighmaster.cli.summary import (
+    coverage_pairs,
+    evidence_pairs,
+    identity_pairs,
+    policy_line,
+    statement_document,
+    table_pairs,
+)
 from weighmaster.cli.verb import Outcome
 
 if TYPE_CHECKING:
+    from weighmaster.core.policy import Rule
     from weighmaster.core.statement import Statement
     from weighmaster.flows.artefact import Manifest
 
@@ -26,6 +34,7 @@ EXAMPLES: Final = (
     ("weighmaster show manifest --environment --structure --json", "everything, as JSON"),
 )
 
+_RULE_HEADER: Final = ("rule", "comparison", "on difference", "on missing", "reference")
 _UNSIGNED: Final = "signatures not checked: anybody can have written this (weighmaster verify checks them)"
 
 
@@ -33,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("manifest", metavar="DIR", type=Path, help="manifest directory")
     parser.add_argument("--tensors", action="store_true", help="print the table that the gate compares")
-    parser.add_argument("--environment", action="store_true", help="print the facts of the environment")
+    parser.add_argument("--environment", action="store_true", help="print the facts of the environment, and the rules")
     parser.add_argument("--structure", action="store_true", help="print the facts of the structure")
 
 
@@ -51,14 +60,18 @@ def run(args: argparse.Namespace) -> Outcome:
             {"path": s.path, "role": s.role, "bytes": str(s.nbytes), "sha256": s.sha256} for s in statement.sources
         ],
     }
-    parts = [_head(statement, [name for name, _ in bundles])]
+    parts = [_head(manifest, [name for name, _ in bundles])]
     if args.tensors:
         document["tensors"] = [_row_document(manifest, i) for i in range(len(manifest.gate.rows))]
         parts.append(_tensors(manifest))
     if args.environment and manifest.environment is not None:
         document["environmentFacts"] = [fact.document() for fact in manifest.environment.facts]
+        policy = manifest.policy
+        document["policyRules"] = [rule.document() for rule in policy.rules] if policy is not None else None
         rows = [(f.name, f.scope, f.shown()) for f in manifest.environment.facts]
         parts.append(columns(("fact", "scope", "value"), rows))
+        if policy is not None and policy.rules:
+            parts.append(columns(_RULE_HEADER, map(_rule_row, policy.rules)))
     if args.structure and manifest.structure is not None:
         facts = manifest.structure.facts
         document["structureFacts"] = [{"path": f.path, "kind": f.kind, "value": f.value} for f in facts]
@@ -66,7 +79,8 @@ def run(args: argparse.Namespace) -> Outcome:
     return Outcome(document=document, text="\n\n".join(parts))
 
 
-def _head(statement: Statement, bundles: list[str]) -> str:
+def _head(manifest: Manifest, bundles: list[str]) -> str:
+    statement = manifest.statement
     method, environment = statement.method, statement.environment
     rows = [
         *identity_pairs(statement),
@@ -75,12 +89,17 @@ def _head(statement: Statement, bundles: list[str]) -> str:
         *coverage_pairs(statement.coverage),
         ("method", f"loader {method.loader}, engine {method.engine}, trace: {method.trace}, mapped: {method.mapped}"),
         ("class digest", environment.class_digest if environment else "none"),
+        ("policy", policy_line(manifest.policy)),
         ("structure", statement.structure or "none"),
         ("sources", "\n".join([count(len(statement.sources), "file"), *_sources(statement)])),
         *evidence_pairs(statement),
         ("reaction", statement.reaction),
     ]
     return pairs(rows)
+
+
+def _rule_row(rule: Rule) -> tuple[str, ...]:
+    return (rule.fact, rule.compare, rule.on_diff, rule.on_missing, rule.reference)
 
 
 def _sources(statement: Statement) -> list[str]:

@@ -6,9 +6,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from weighmaster.cli.printing import count, share
+from weighmaster.core.policy import Policy
 from weighmaster.core.statement import Coverage, Statement
 
-__all__ = ["coverage_pairs", "evidence_pairs", "identity", "identity_pairs", "statement_document", "table_pairs"]
+__all__ = [
+    "coverage_pairs",
+    "evidence_pairs",
+    "identity",
+    "identity_pairs",
+    "policy_line",
+    "statement_document",
+    "table_pairs",
+]
 
 Pairs = list[tuple[str, str]]
 
@@ -35,6 +44,7 @@ def statement_document(statement: Statement) -> dict[str, object]:
         "structure": statement.structure,
         "classDigest": environment.class_digest if environment else None,
         "policy": environment.policy if environment else None,
+        "policySha256": environment.policy_sha256 if environment else None,
         "probeSet": statement.probe_set,
         "sources": len(statement.sources),
         "evidence": [e.to_json() for e in statement.evidence],
@@ -67,6 +77,14 @@ def table_pairs(statement: Statement) -> Pairs:
         )
         for t in statement.tables
     ]
+
+
+def policy_line(policy: Policy | None) -> str:
+    """Return a line about the environment policy of a manifest."""
+    if policy is None:
+        return "none: nothing was run"
+    rules = f"{count(len(policy.rules), 'rule')}; what none fits" if policy.rules else "no rules: every class fact"
+    return f"{rules} must be equal, SHA-256 {policy.sha256}"
 
 
 def coverage_pairs(coverage: Coverage | None) -> Pairs:

@@ -50,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mark", metavar="FILE", type=Path, help=mark)
     parser.add_argument("--source", metavar="DIR", type=Path, help="model directory or file to compare")
     parser.add_argument("--model", metavar="MODEL", help="model to load and compare, as weighmaster weigh takes it")
+    waiver = "waiver for a difference under change control; repeatable; halts all the same without known answers"
+    parser.add_argument("--waiver", metavar="FILE", type=Path, action="append", default=[], help=waiver)
 
 
 def run(args: argparse.Namespace) -> Outcome:
@@ -58,6 +60,8 @@ def run(args: argparse.Namespace) -> Outcome:
     from weighmaster.flows.mark import MarkFile  # noqa: PLC0415
     from weighmaster.flows.verify import verify  # noqa: PLC0415
 
+    if args.waiver and args.model is None:
+        raise UsageError("--waiver: has no meaning where no model is loaded (--model)")
     now = wall_clock()
     trust = wm.read_trust(args.trust, args.roots, now)
     if args.mark is not None and not args.mark.exists():
@@ -71,6 +75,7 @@ def run(args: argparse.Namespace) -> Outcome:
             mark=None if args.mark is None else MarkFile(args.mark),
             source=args.source,
             model=args.model,
+            waivers=args.waiver,
             progress=progress,
         )
     return Outcome(document=_document(done), text=_text(done))
@@ -92,6 +97,7 @@ def _document(done: Verification) -> dict[str, object]:
         "files": done.files,
         "fileTensors": done.file_tensors,
         "load": done.verdict.compared if done.verdict is not None else None,
+        "informed": done.verdict.informed if done.verdict is not None else [],
         "notCovered": done.not_covered,
     }
 
@@ -123,6 +129,8 @@ def _text(done: Verification) -> str:
         rows.append(("files", _files(done)))
     if done.verdict is not None:
         rows.append(("load", f"{done.verdict.compared}; trace: {done.verdict.trace}"))
+    if done.verdict is not None and done.verdict.informed:
+        rows.append(("informed", "\n".join(done.verdict.informed)))
     rows.append(("not covered", "\n".join(done.not_covered)))
     return pairs(rows)
 

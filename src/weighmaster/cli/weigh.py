@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import weighmaster as wm
 from weighmaster.cli.named_objects import call_named, is_named
+from weighmaster.cli.policy_file import read_policy_file
 from weighmaster.cli.printing import pairs
 from weighmaster.cli.progress import ProgressBar
-from weighmaster.cli.summary import coverage_pairs, evidence_pairs, identity_pairs, statement_document, table_pairs
+from weighmaster.cli.summary import (
+    coverage_pairs,
+    evidence_pairs,
+    identity_pairs,
+    policy_line,
+    statement_document,
+    table_pairs,
+)
 from weighmaster.cli.verb import Outcome
 from weighmaster.errors import UsageError
 
@@ -53,6 +61,7 @@ _HELP: Final = {
     "exclude": "leave a tensor out; its bytes are stated as NOT verified; repeatable. REASON: kv-cache, opaque-handle, "
     "rng-state or workspace",
     "mapped": "tensors still mapped to a file: copy them to private memory (default), refuse, or verify them first",
+    "policy": "environment policy: which differences halt (default: every class fact must be equal)",
     "materialize": "copy a tensor that has gaps or overlaps in memory in order to digest it; repeatable",
     "source": "directory or file whose files the manifest lists (default: where the model was loaded from, if known)",
 }
@@ -76,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--evidence", metavar="BUNDLE=PUBKEY", action="append", default=[], help=_HELP["evidence"])
     add("--exclude", metavar="NAME=REASON", action="append", default=[], help=_HELP["exclude"])
     add("--materialize", metavar="NAME", action="append", default=[], help=_HELP["materialize"])
+    add("--policy", metavar="FILE", type=Path, help=_HELP["policy"])
     add("--mapped", choices=("private", "refuse", "first"), default="private", help=_HELP["mapped"])
     add("--files", action="store_true", help="weigh the files at rest and load nothing")
     add("--threads", metavar="N", type=int, help="threads that digest (default: all CPUs)")
@@ -110,6 +120,7 @@ def _text(manifest: Manifest, written: Path, files: Sequence[str]) -> str:
             *coverage_pairs(statement.coverage),
             *evidence_pairs(statement),
             ("class digest", environment.class_digest if environment else "none: nothing was run"),
+            ("policy", policy_line(manifest.policy)),
             ("written", f"{written}/: {', '.join(files)}"),
             ("signed", f"no; next: weighmaster sign {written} --key FILE"),
         ]
@@ -131,6 +142,7 @@ def _weigh_files(args: argparse.Namespace) -> Manifest:
         "--source": args.source is not None,
         "--exclude": bool(args.exclude),
         "--materialize": bool(args.materialize),
+        "--policy": args.policy is not None,
     }
     if given := [option for option, is_given in live_only.items() if is_given]:
         raise UsageError(f"{', '.join(given)}: has no meaning where files are weighed at rest and nothing is loaded")
@@ -148,6 +160,7 @@ def _weigh_files(args: argparse.Namespace) -> Manifest:
 
 def _weigh_live(args: argparse.Namespace) -> Manifest:
     exclude, evidence = _exclusions(args.exclude), _evidence(args.evidence)
+    policy = read_policy_file(args.policy) if args.policy is not None else None
     opened = wm.open_model(args.model)
     example = _example(args.example, opened)
     with ProgressBar(_total(opened)) as progress:
@@ -160,6 +173,7 @@ def _weigh_live(args: argparse.Namespace) -> Manifest:
             exclude=exclude,
             materialize=tuple(args.materialize),
             mapped=args.mapped,
+            policy=policy,
             source=args.source if args.source is not None else opened.source,
             evidence=evidence,
             loading_faults=opened.faults,

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""environment v1: facts about machine, libraries and switches, their two digests, and the comparison (step 4).
+"""environment v1: facts about machine, libraries and switches, and their two digests.
 
 A fact is a value, or *absent* (there is no such thing here), or *unreadable* (there may be one, and it could not be
-read); it is never guessed. Class facts are what validation is bound to; instance facts go to the audit trail.
+read); it is never guessed. Class facts are what validation is bound to; instance facts go to the audit trail. What a
+difference between two environments means is the policy's to say (`core.policy`).
 """
 
 from __future__ import annotations
@@ -17,25 +18,20 @@ from typing import Final, Literal, Self, TypeAlias, get_args
 
 from weighmaster.core.canonical import dumps, loads_canonical
 from weighmaster.core.fields import Fields
-from weighmaster.errors import EnvironmentFault, MalformedArtefact
+from weighmaster.errors import MalformedArtefact
 
 __all__ = [
+    "MAX_NAME",
     "MAX_VALUE",
-    "POLICY_ALL_EQUAL",
     "SCHEME",
     "Environment",
     "Fact",
     "Scope",
     "Status",
-    "environment_faults",
     "parse_environment",
-    "policy_digest",
 ]
 
 SCHEME: Final = "environment-v1"
-POLICY_SCHEME: Final = "environment-policy-v1"
-POLICY_ALL_EQUAL: Final = "all-class-facts-equal-v1"
-"""Every class fact must be there, readable and equal; anything else is a halt. The only policy of this version."""
 
 MAX_VALUE: Final = 65_536
 """UTF-8 bytes: the longest value of a fact."""
@@ -194,47 +190,3 @@ def _read_fact(fields: Fields) -> Fact:
         return Fact(name=name, status=status, value=value, scope=scope)
     except ValueError as error:
         raise MalformedArtefact(fields.file, fields.path, expected="a fact", found=str(error)) from None
-
-
-def policy_digest(policy: str = POLICY_ALL_EQUAL) -> str:
-    """Return SHA-256 of the canonical document of a policy, for the signed statement.
-
-    A later version adds rules as further keys of that document; the id changes with them.
-
-    Raises:
-        ValueError: a policy that this version does not know.
-    """
-    if policy != POLICY_ALL_EQUAL:
-        raise ValueError(f"no such environment policy: {policy!r}")
-    return hashlib.sha256(dumps({"policy": policy, "scheme": POLICY_SCHEME})).hexdigest()
-
-
-def environment_faults(validated: Environment, found: Environment) -> tuple[EnvironmentFault, ...]:
-    """Compare under `POLICY_ALL_EQUAL`; the numbers are those of spec/environment.md, "Comparison".
-
-    Returns:
-        One fault per class fact that is unreadable on either side, missing, extra or different, in order of the names.
-        Empty means: the class digests are equal and every class fact was readable.
-    """
-    before = {fact.name: fact for fact in validated.scoped("class")}
-    after = {fact.name: fact for fact in found.scoped("class")}
-    if not before:  # (1) nothing was validated, so nothing can be equal to it
-        detail = "the validated environment holds no class fact"
-        return (EnvironmentFault("environment", detail, expected="class facts", found="none"),)
-    faults = (_compare(name, before.get(name), after.get(name)) for name in sorted(before.keys() | after.keys()))
-    return tuple(fault for fault in faults if fault is not None)
-
-
-def _compare(name: str, expected: Fact | None, found: Fact | None) -> EnvironmentFault | None:
-    shown = (None if expected is None else expected.shown(), None if found is None else found.shown())
-    if "unreadable" in {fact.status for fact in (expected, found) if fact is not None}:
-        detail = "cannot be read, and what is not read is not equal"  # (2) also when both are unreadable
-    elif expected is None:
-        detail = "class fact that the validated environment does not have"  # (3)
-    elif found is None:
-        detail = "class fact of the validated environment is gone"  # (4)
-    elif (expected.status, expected.value) != (found.status, found.value):
-        detail = "differs"  # (5)
-    else:
-        return None
-    return EnvironmentFault(name, detail, expected=shown[0], found=shown[1])

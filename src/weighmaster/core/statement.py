@@ -186,7 +186,7 @@ class Method:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentRef:
-    """The environment document by digest, its class digest, and the policy that compares it."""
+    """The environment document by digest, its class digest, and the policy by scheme and digest (`core.policy`)."""
 
     sha256: str
     class_digest: str

@@ -10,6 +10,7 @@ from weighmaster.core.canonical import loads_canonical
 from weighmaster.core.dtype import DTYPES
 from weighmaster.core.fields import Fields
 from weighmaster.core.manifest import STAGES
+from weighmaster.core.policy import SCHEME as POLICY_SCHEME
 from weighmaster.core.source import EVIDENCE_KINDS, Evidence, Source, path_problem
 from weighmaster.core.source import ROLES as SOURCE_ROLES
 from weighmaster.core.statement import (
@@ -169,7 +170,7 @@ def _read_environment(fields: Fields) -> EnvironmentRef:
     return EnvironmentRef(
         sha256=fields.digest("sha256"),
         class_digest=fields.digest("classDigest"),
-        policy=fields.text("policy"),
+        policy=fields.text("policy", choices=(POLICY_SCHEME,)),
         policy_sha256=fields.digest("policySha256"),
     )
 

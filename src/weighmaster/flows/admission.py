@@ -13,8 +13,6 @@ from typing import Final
 from weighmaster.capture import torch_guard
 from weighmaster.capture.port import Snapshot
 from weighmaster.capture.torch_model import Module, TorchModel
-from weighmaster.capture.torch_switches import torch_facts
-from weighmaster.core.environment import Environment, environment_faults
 from weighmaster.core.manifest import Row, alias_map
 from weighmaster.core.statement import Coverage, Statement
 from weighmaster.core.structure import Structure, StructureFact, structure_faults
@@ -22,10 +20,10 @@ from weighmaster.core.tensor import LEAF, TensorView
 from weighmaster.engines.port import DigestEngine
 from weighmaster.errors import Fault, NotAdmitted, TensorFault, TensorSetFault, UsageError
 from weighmaster.flows.artefact import Manifest
+from weighmaster.flows.environment import Judged
 from weighmaster.flows.guard import Clock, Guard
 from weighmaster.flows.mark_keeper import MarkKeeper
 from weighmaster.flows.snapshots import Digested
-from weighmaster.probe.collect import collect
 from weighmaster.seal.check import SignerRecord
 
 __all__ = ["Admission", "Recheck", "Verdict"]
@@ -47,6 +45,7 @@ class Verdict:
         signers: who signed.
         coverage: of the trace in this process.
         trace: method of the trace.
+        informed: differences from the validated environment that the signed policy lets pass, in words.
         not_covered: in words, for print.
     """
 
@@ -58,11 +57,18 @@ class Verdict:
     signers: tuple[SignerRecord, ...]
     coverage: Coverage
     trace: str
+    informed: tuple[str, ...]
     not_covered: tuple[str, ...]
 
     @classmethod
     def of(
-        cls, statement: Statement, signers: tuple[SignerRecord, ...], coverage: Coverage, rollback: tuple[str, ...]
+        cls,
+        statement: Statement,
+        signers: tuple[SignerRecord, ...],
+        coverage: Coverage,
+        *,
+        informed: tuple[str, ...],
+        rollback: tuple[str, ...],
     ) -> Verdict:
         """Put the verdict of a passed admission together; `rollback` says what the mark does not cover."""
         gate = statement.gate_table
@@ -76,6 +82,7 @@ class Verdict:
             signers=signers,
             coverage=coverage,
             trace=statement.method.trace,
+            informed=informed,
             not_covered=(*_not_covered(statement, coverage), *rollback),
         )
 
@@ -105,6 +112,7 @@ class Recheck:
         cycle_complete: whether this call finished a pass over the whole model (and renewed the lease).
         left: units left of the current cycle.
         cycles: passes completed since admission.
+        informed: where this call began a cycle, differences of the environment that the policy lets pass, in words.
     """
 
     nbytes: int
@@ -112,6 +120,7 @@ class Recheck:
     cycle_complete: bool
     left: int
     cycles: int
+    informed: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +146,7 @@ class Admission:
         clock: Clock,
         mapped_first: bool,
         keeper: MarkKeeper,
+        environment: Callable[[], Judged],
         verdict: Verdict,
     ) -> None:
         """Hold what `Gate.admit` found; not for callers."""
@@ -145,7 +155,7 @@ class Admission:
         self._guard, self._lease, self._clock = guard, lease, clock
         self._facts = {(f.path, f.kind): f for f in structure.facts if f.path.split("[")[0] != "<probe>"}
         self._rows = {r.name: r for r in manifest.gate.rows}
-        self._mapped_first, self._keeper = mapped_first, keeper
+        self._mapped_first, self._keeper, self._environment = mapped_first, keeper, environment
         self._cycle: list[_Unit] = []
         self._lock = threading.Lock()
         self._cycles = 0
@@ -213,10 +223,13 @@ class Admission:
 
     def _recheck(self, nbytes: int | None, seconds: float | None) -> Recheck:
         beginning = not self._cycle
+        informed: tuple[str, ...] = ()
         snapshot = self._live.snapshot(structure=beginning)
         self._halt_on(self._state_faults(snapshot, whole=beginning))
         if beginning:
-            self._halt_on(environment_faults(self._validated_environment(), collect(torch_facts())))
+            judged = self._environment()
+            self._halt_on(judged.faults)
+            informed = judged.informed
             self._cycle = self._shuffled()
         views = {v.name: v for v in snapshot.views}
         done, units = self._run(views, nbytes, seconds)
@@ -225,7 +238,14 @@ class Admission:
             self._keeper.keep()
             self._cycles += 1
             self._guard.open(self._lease)
-        return Recheck(nbytes=done, units=units, cycle_complete=complete, left=len(self._cycle), cycles=self._cycles)
+        return Recheck(
+            nbytes=done,
+            units=units,
+            cycle_complete=complete,
+            left=len(self._cycle),
+            cycles=self._cycles,
+            informed=informed,
+        )
 
     def _run(self, views: dict[str, TensorView], nbytes: int | None, seconds: float | None) -> tuple[int, int]:
         start, done, units = self._clock(), 0, 0
@@ -300,11 +320,6 @@ class Admission:
         expected = [f for f in self._facts.values() if whole or not f.path.startswith(("<code>", "<process>"))]
         before = Structure(facts=tuple(expected))
         return list(structure_faults(before, Structure(facts=facts)))
-
-    def _validated_environment(self) -> Environment:
-        if self.manifest.environment is None:
-            raise AssertionError("an admitted manifest has an environment")
-        return self.manifest.environment
 
     def _halt_on(self, faults: Sequence[Fault]) -> None:
         if faults:

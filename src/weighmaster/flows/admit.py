@@ -7,8 +7,9 @@ trusted; from step 4 on all faults are collected and raised together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,9 +18,7 @@ from weighmaster.capture.port import MappedPolicy
 from weighmaster.capture.probe_set import parse_probe_set
 from weighmaster.capture.sources import source_files
 from weighmaster.capture.torch_model import Module, TorchModel
-from weighmaster.capture.torch_switches import torch_facts
 from weighmaster.core.compare import compare
-from weighmaster.core.environment import POLICY_ALL_EQUAL, environment_faults, policy_digest
 from weighmaster.core.source import source_faults
 from weighmaster.core.statement import Coverage, Statement
 from weighmaster.core.structure import Structure, structure_faults
@@ -27,7 +26,6 @@ from weighmaster.engines.hashlib_engine import HashlibEngine
 from weighmaster.engines.port import DigestEngine, Progress
 from weighmaster.errors import (
     CoverageFault,
-    EnvironmentFault,
     Fault,
     NotAdmitted,
     SourceFault,
@@ -36,6 +34,7 @@ from weighmaster.errors import (
 from weighmaster.flows.admission import Admission, Verdict
 from weighmaster.flows.artefact import PROBE_SET, Manifest, SealedManifest, read_manifest
 from weighmaster.flows.clock import WallClock, wall_clock
+from weighmaster.flows.environment import Judged, judge_environment
 from weighmaster.flows.exclusions import exclusion_faults
 from weighmaster.flows.guard import Clock, Guard, boot_clock
 from weighmaster.flows.mark import MarkFile
@@ -43,7 +42,7 @@ from weighmaster.flows.mark_keeper import MarkKeeper
 from weighmaster.flows.selftest import self_test
 from weighmaster.flows.snapshots import Steady, take_steady
 from weighmaster.flows.trusted import Trusted, open_trusted, read_trust
-from weighmaster.probe.collect import collect
+from weighmaster.flows.waivers import read_waivers
 from weighmaster.seal.trust_chain import VerifiedTrust
 
 __all__ = ["LEASE", "Gate", "live_faults", "open_trusted"]
@@ -75,6 +74,7 @@ class Gate:
         source: Path | str | None = None,
         extra: Mapping[str, Any] | None = None,
         mapped: MappedPolicy = "private",
+        waivers: Iterable[Path | str] = (),
         lease: float = LEASE,
         engine: DigestEngine | None = None,
         clock: Clock = boot_clock,
@@ -92,20 +92,22 @@ class Gate:
             source: the model directory that was loaded, where the manifest lists source files.
             extra: the tensors that were given as ``extra`` when the model was weighed, by the same names.
             mapped: what to do about storages that are still mapped to a file.
+            waivers: bundles of waivers for differences of the environment under change control (`core.waiver`).
             lease: seconds that an admission lasts without a completed re-verification cycle.
             engine: digest engine; by default hashlib on all CPUs.
             clock: of the lease; for tests.
-            wall: the wall clock; for tests.
+            wall: the wall clock, by which trust and waivers expire; for tests.
 
         Raises:
             NotAdmitted: the trust file does not hold.
-            UsageError: a path of a trust file without roots.
+            UsageError: a path of a trust file without roots, or of a waiver that is not there.
         """
         self.sealed = sealed if isinstance(sealed, SealedManifest) else read_manifest(sealed)
         self.trust = read_trust(trust, roots, wall())
         self.mark = None if mark is None else MarkFile(mark)
         self.expect, self.source, self.extra, self.mapped = expect, source, dict(extra or {}), mapped
         self.engine = engine or HashlibEngine()
+        self._waivers = read_waivers(waivers)
         self._lease, self._clock, self._wall = lease, clock, wall
         self._guard = Guard(clock)
 
@@ -142,14 +144,24 @@ class Gate:
         )
         with Guard.probing():
             observed = _observe(live, trusted.manifest, self.mapped, self.engine, progress)
+        # (4) Environment, collected after the warm-up: libraries load lazily.
+        judged = self._environment(trusted)
         # (4) to (11), all collected.
-        faults = live_faults(trusted, observed, live=live, source=self.source, loading_faults=loading_faults)
+        faults = (
+            *judged.faults,
+            *live_faults(trusted, observed, live=live, source=self.source, loading_faults=loading_faults),
+        )
         if faults:
             raise NotAdmitted(f"{self.expect}: the live model is not admitted", faults)
         # (12) Verdict.
-        return self._admission(trusted, live, observed)
+        return self._admission(trusted, live, observed, judged.informed)
 
-    def _admission(self, trusted: Trusted, live: TorchModel, observed: Observed) -> Admission:
+    def _environment(self, trusted: Trusted) -> Judged:
+        return judge_environment(trusted, self._waivers, max(self._wall(), trusted.now))
+
+    def _admission(
+        self, trusted: Trusted, live: TorchModel, observed: Observed, informed: tuple[str, ...]
+    ) -> Admission:
         if observed.steady is None or observed.steady.digested is None or observed.steady.traced is None:
             raise AssertionError("a steady state without faults has a table and a trace")
         keeper = MarkKeeper(file=self.mark, trusted=trusted, wall=self._wall)
@@ -166,8 +178,15 @@ class Gate:
             lease=self._lease,
             clock=self._clock,
             mapped_first=observed.mapped == "first",
+            environment=partial(self._environment, trusted),
             keeper=keeper,
-            verdict=Verdict.of(trusted.manifest.statement, trusted.signers, coverage, keeper.not_covered),
+            verdict=Verdict.of(
+                trusted.manifest.statement,
+                trusted.signers,
+                coverage,
+                informed=informed,
+                rollback=keeper.not_covered,
+            ),
         )
 
 
@@ -205,12 +224,10 @@ def live_faults(
     source: Path | str | None,
     loading_faults: tuple[Fault, ...],
 ) -> tuple[Fault, ...]:
-    """Return the findings of steps 4 to 11 of the numbered algorithm."""
+    """Return the findings of steps 5 to 11 of the numbered algorithm."""
     manifest, steady = trusted.manifest, observed.steady
     statement = manifest.statement
     faults: list[Fault] = []
-    # (4) Environment, collected after the warm-up: libraries load lazily.
-    faults += _environment(manifest)
     # (5) Sources: the files that this load was made from.
     faults += _sources(statement, source)
     # (6) Stage and method: same stage, same probe set, same trace, clean loading report, nothing vacuous.
@@ -230,22 +247,6 @@ def live_faults(
     faults += _coverage(trusted, steady.traced.coverage)
     # (11) Known answers: none are recorded in this version of the statement.
     return tuple(faults)
-
-
-def _environment(manifest: Manifest) -> tuple[Fault, ...]:
-    ref = manifest.statement.environment
-    if ref is None or manifest.environment is None:
-        return (EnvironmentFault("environment", "is not in the manifest", expected="environment v1", found="none"),)
-    if (ref.policy, ref.policy_sha256) != (POLICY_ALL_EQUAL, policy_digest()):
-        return (
-            EnvironmentFault(
-                "policy",
-                "is not known to this version",
-                expected=f"{POLICY_ALL_EQUAL} {policy_digest()}",
-                found=f"{ref.policy} {ref.policy_sha256}",
-            ),
-        )
-    return environment_faults(manifest.environment, collect(torch_facts()))
 
 
 def _sources(statement: Statement, source: Path | str | None) -> tuple[Fault, ...]:

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from weighmaster.core.digest import root_of_leaves
 from weighmaster.core.environment import Environment, parse_environment
 from weighmaster.core.manifest import Table, parse_table, split_leaves
+from weighmaster.core.policy import Policy, parse_policy
 from weighmaster.core.statement import Statement, TableEntry
 from weighmaster.core.statement_reader import parse_statement
 from weighmaster.core.structure import Structure, parse_structure
@@ -28,6 +29,7 @@ __all__ = ["Manifest", "SealedManifest", "bind", "next_bundle_name", "read_manif
 STATEMENT: Final = "statement.json"
 STRUCTURE: Final = "structure.jsonl"
 ENVIRONMENT: Final = "environment.json"
+POLICY: Final = "policy.json"
 PROBE_SET: Final = "probe-set.safetensors"
 BUNDLE: Final = re.compile(r"([a-z]+)-([1-9][0-9]{0,3})\.sigstore\.json")
 T = TypeVar("T")
@@ -44,6 +46,7 @@ class Manifest:
         leaves: leaf digests of the gate table by primary name, bound to the table; empty where the file is not there.
         structure: or None for files.
         environment: or None for files.
+        policy: under which a gate compares the environment, or None for files.
         probe_set: bytes of the probe-set file, or None where nothing was run.
     """
 
@@ -53,6 +56,7 @@ class Manifest:
     leaves: Mapping[str, bytes]
     structure: Structure | None
     environment: Environment | None
+    policy: Policy | None
     probe_set: bytes | None
 
     @property
@@ -77,6 +81,8 @@ class Manifest:
             out[STRUCTURE] = self.structure.data
         if self.environment is not None:
             out[ENVIRONMENT] = self.environment.to_bytes()
+        if self.policy is not None:
+            out[POLICY] = self.policy.to_bytes()
         if self.probe_set is not None:
             out[PROBE_SET] = self.probe_set
         return out
@@ -161,7 +167,7 @@ def read_manifest(directory: Path | str) -> SealedManifest:
 
 
 def _known(name: str) -> bool:
-    fixed = (STATEMENT, STRUCTURE, ENVIRONMENT, PROBE_SET)
+    fixed = (STATEMENT, STRUCTURE, ENVIRONMENT, POLICY, PROBE_SET)
     return name in fixed or re.fullmatch(r"(tensors|leaves)\.S[0-4]\.(kernel|logical)\.(jsonl|bin)", name) is not None
 
 
@@ -182,6 +188,7 @@ def bind(payload: bytes, files: Mapping[str, bytes], origin: str) -> Manifest:
         SignatureFault: a file is not the one that the statement names: other digest, root, count or size.
     """
     statement = parse_statement(payload, f"{origin}/{STATEMENT}")
+    ref = statement.environment
     reader = _Binder(origin, files)
     reader.same(STATEMENT, payload)
     tables = tuple(reader.table(entry) for entry in statement.tables)
@@ -191,9 +198,8 @@ def bind(payload: bytes, files: Mapping[str, bytes], origin: str) -> Manifest:
         tables=tables,
         leaves=reader.leaves(statement.gate_table, tables),
         structure=reader.document(STRUCTURE, statement.structure, parse_structure),
-        environment=reader.document(
-            ENVIRONMENT, statement.environment.sha256 if statement.environment else None, parse_environment
-        ),
+        environment=reader.document(ENVIRONMENT, ref.sha256 if ref else None, parse_environment),
+        policy=reader.document(POLICY, ref.policy_sha256 if ref else None, parse_policy),
         probe_set=reader.document(PROBE_SET, statement.probe_set, lambda data, _file: data),
     )
     reader.done()

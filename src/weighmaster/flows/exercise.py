@@ -180,6 +180,7 @@ def _manifest(model: Path, engine: DigestEngine) -> Manifest:
         leaves=leaves,
         structure=None,
         environment=None,
+        policy=None,
         probe_set=None,
     )
 

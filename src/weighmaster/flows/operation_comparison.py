@@ -9,7 +9,8 @@ from typing import Final
 
 from weighmaster.capture.sources import source_files
 from weighmaster.core.compare import compare
-from weighmaster.core.environment import Environment, Fact, environment_faults
+from weighmaster.core.environment import Environment, Fact
+from weighmaster.core.judgement import environment_faults
 from weighmaster.core.source import source_faults
 from weighmaster.core.structure import Structure, StructureFact, structure_faults
 from weighmaster.flows.exercise import ACCEPTED, Case, Exercise, checkpoint_bytes, files_table, raise_faults

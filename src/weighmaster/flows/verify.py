@@ -6,7 +6,7 @@ The numbers are those of ``spec/admission.md``. Only the gate inside the serving
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -63,6 +63,7 @@ def verify(  # noqa: PLR0913  # each keyword is a decision of the caller
     source: Path | str | None = None,
     model: str | None = None,
     extra: Mapping[str, Any] | None = None,
+    waivers: Iterable[Path | str] = (),
     engine: DigestEngine | None = None,
     progress: Progress | None = None,
 ) -> Verification:
@@ -77,6 +78,7 @@ def verify(  # noqa: PLR0913  # each keyword is a decision of the caller
         source: model directory or file to compare with the statement's sources, and with its table of stage S0.
         model: what `capture.open_model.open_model` opens; its code runs in this process.
         extra: tensors that were given as ``extra`` when the model was weighed, by the same names.
+        waivers: bundles of waivers, as `Gate` takes them.
         engine: digest engine; by default hashlib on all CPUs.
         progress: called with a number of bytes as they are digested.
 
@@ -97,7 +99,7 @@ def verify(  # noqa: PLR0913  # each keyword is a decision of the caller
         files, tensors, found = _files(trusted.manifest, source, engine, progress)
         faults += found
     if model is not None:
-        verdict, live = _model(sealed, trusted, expect, source, model, extra, engine, progress)
+        verdict, live = _model(sealed, trusted, expect, source, model, extra, waivers, engine, progress)
         said = {(type(f), str(f)) for f in faults}
         faults += [f for f in live if (type(f), str(f)) not in said]
     if faults:
@@ -165,13 +167,14 @@ def _file_tensors(table: Table, source: Path | str, engine: DigestEngine, progre
 # -- model (4) to (12) ----------------------------------------------------------------------------------------------
 
 
-def _model(
+def _model(  # noqa: PLR0913, PLR0917
     sealed: SealedManifest,
     trusted: Trusted,
     expect: str,
     source: Path | str | None,
     model: str,
     extra: Mapping[str, Any] | None,
+    waivers: Iterable[Path | str],
     engine: DigestEngine,
     progress: Progress | None,
 ) -> tuple[Verdict | None, tuple[Fault, ...]]:
@@ -188,6 +191,7 @@ def _model(
         # The files that this very load was made from, where they are known; what `source` holds was compared apart.
         source=opened.source if opened.source is not None else source,
         extra=extra,
+        waivers=waivers,
         engine=engine,
     )
     try:

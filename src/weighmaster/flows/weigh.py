@@ -17,13 +17,16 @@ from weighmaster.capture.torch_files import open_pickled
 from weighmaster.capture.torch_kind import kind_of
 from weighmaster.capture.torch_model import TorchModel
 from weighmaster.capture.torch_switches import torch_facts
-from weighmaster.core.environment import POLICY_ALL_EQUAL, Environment, policy_digest
+from weighmaster.core.environment import Environment
+from weighmaster.core.judgement import judge
+from weighmaster.core.policy import DEFAULT_POLICY, Policy
+from weighmaster.core.policy import SCHEME as POLICY_SCHEME
 from weighmaster.core.source import Evidence, Source
 from weighmaster.core.statement import EXCLUSION_REASONS, EnvironmentRef, Method, Statement, TableEntry
 from weighmaster.core.tensor import TensorView
 from weighmaster.engines.hashlib_engine import HashlibEngine
 from weighmaster.engines.port import DigestEngine, Progress
-from weighmaster.errors import EnvironmentFault, Fault, NotWeighed, StageFault, UsageError
+from weighmaster.errors import Fault, NotWeighed, StageFault, UsageError
 from weighmaster.flows.artefact import Manifest
 from weighmaster.flows.evidence import read_evidence
 from weighmaster.flows.selftest import require_self_test
@@ -44,6 +47,7 @@ def weigh(  # noqa: PLR0913  # each keyword is a field of the statement or of th
     exclude: Mapping[str, str] | None = None,
     materialize: tuple[str, ...] = (),
     mapped: MappedPolicy = "private",
+    policy: Policy | None = None,
     source: Path | str | None = None,
     evidence: tuple[tuple[Path | str, Path | str], ...] = (),
     loading_faults: tuple[Fault, ...] = (),
@@ -65,6 +69,7 @@ def weigh(  # noqa: PLR0913  # each keyword is a field of the statement or of th
         exclude: name of a tensor to a reason of `EXCLUSION_REASONS`; its bytes will be stated as NOT verified.
         materialize: names of tensors with gaps or overlaps that may be copied to be digested.
         mapped: what to do about storages that are still mapped to a file (`MappedPolicy`).
+        policy: how a gate compares environments; by default every class fact must be equal.
         source: model directory or file whose files become the sources.
         evidence: pairs of a bundle that others made about the source files, and the public key that it must hold under.
         loading_faults: what the loader reported (missing, unexpected or mismatched keys).
@@ -90,13 +95,13 @@ def weigh(  # noqa: PLR0913  # each keyword is a field of the statement or of th
     s1 = digest_snapshot(loaded, engine, stage="S1", progress=progress)
     steady = take_steady(live, probe, engine, wanted="both", progress=progress)
     _require_clean((*steady.faults, *_unknown_exclusions(live, steady)))
-    environment = collect(torch_facts())
-    _require_clean(_unreadable_facts(environment))
+    environment, policy = collect(torch_facts()), policy or DEFAULT_POLICY
+    _require_clean(_own_faults(environment, policy))
     return _manifest(
         (s1, steady),
         live,
         probe,
-        environment,
+        (environment, policy),
         (sources, verified),
         (product, version, serial),
         engine,
@@ -137,13 +142,13 @@ def _unknown_exclusions(live: TorchModel, steady: Steady) -> list[Fault]:
     ]
 
 
-def _unreadable_facts(environment: Environment) -> tuple[Fault, ...]:
-    """Return a fault per unreadable class fact: no gate could ever compare it, so nothing is signed over it."""
-    return tuple(
-        EnvironmentFault(fact.name, "cannot be read", expected="a value, or absence", found="unreadable")
-        for fact in environment.scoped("class")
-        if fact.status == "unreadable"
-    )
+def _own_faults(environment: Environment, policy: Policy) -> tuple[Fault, ...]:
+    """Return a fault per fact under which this environment would not be admitted to itself.
+
+    A class fact that cannot be read, unless a rule of the policy takes that; or a rule that the validated value breaks.
+    Nothing is signed that no gate could ever admit.
+    """
+    return tuple(d.fault() for d in judge(environment, environment, policy) if d.level != "inform")
 
 
 def _require_clean(faults: tuple[Fault, ...]) -> None:
@@ -155,7 +160,7 @@ def _manifest(  # noqa: PLR0913, PLR0917
     taken: tuple[Digested, Steady],
     live: TorchModel,
     probe: ProbeSet,
-    environment: Environment,
+    compared: tuple[Environment, Policy],
     files: tuple[tuple[Source, ...], tuple[Evidence, ...]],
     identity: tuple[str, str, int],
     engine: DigestEngine,
@@ -163,7 +168,7 @@ def _manifest(  # noqa: PLR0913, PLR0917
     validation: tuple[tuple[str, str], ...],
     reaction: str,
 ) -> Manifest:
-    s1, steady = taken
+    (s1, steady), (environment, policy) = taken, compared
     if steady.digested is None or steady.traced is None:
         raise AssertionError("a steady state without faults has a table and a trace")
     tables = (s1.table, steady.digested.table)
@@ -187,7 +192,7 @@ def _manifest(  # noqa: PLR0913, PLR0917
             probe_set=_sha256(probe_bytes),
             coverage=steady.traced.coverage,
             structure=steady.structure.digest,
-            environment=_environment_ref(environment),
+            environment=_environment_ref(environment, policy),
             sources=files[0],
             evidence=files[1],
             validation=validation,
@@ -202,16 +207,17 @@ def _manifest(  # noqa: PLR0913, PLR0917
         leaves=dict(steady.digested.leaves),
         structure=steady.structure,
         environment=environment,
+        policy=policy,
         probe_set=probe_bytes,
     )
 
 
-def _environment_ref(environment: Environment) -> EnvironmentRef:
+def _environment_ref(environment: Environment, policy: Policy) -> EnvironmentRef:
     return EnvironmentRef(
         sha256=_sha256(environment.to_bytes()),
         class_digest=environment.class_digest,
-        policy=POLICY_ALL_EQUAL,
-        policy_sha256=policy_digest(),
+        policy=POLICY_SCHEME,
+        policy_sha256=policy.sha256,
     )
 
 
@@ -266,6 +272,7 @@ def weigh_files(
         leaves=dict(digested.leaves),
         structure=None,
         environment=None,
+        policy=None,
         probe_set=None,
     )
 

@@ -47,10 +47,9 @@ def installed() -> Installed:
     """Read the RECORD of every distribution that this interpreter finds."""
     roots: dict[str, dict[str, str]] = {}
     for distribution in importlib.metadata.distributions():
-        text = distribution.read_text("RECORD")
-        if text is not None:
+        record = parse_record(distribution.read_text("RECORD") or "")
+        if record:
             files = roots.setdefault(os.path.realpath(str(distribution.locate_file(""))).rstrip("/") + "/", {})
-            record = parse_record(text)
             twice = {path: f"{files[path]} {record[path]}" for path in record.keys() & files.keys()}
             files |= record
             files |= twice

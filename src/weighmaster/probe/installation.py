@@ -87,7 +87,7 @@ def _place(distribution: Distribution, package: Path) -> Outcome:
 
 def _record(distribution: Distribution) -> dict[str, str]:
     """Return the recorded files of the package, and none where it was installed in a way that records none."""
-    record = parse_record(distribution.read_text("RECORD") or "")
+    record = parse_record(distribution.read_text("RECORD") or "") or {}
     return {path: digest for path, digest in record.items() if path.startswith(f"{_NAME}/")}
 
 

@@ -13,7 +13,8 @@ import torch
 
 from weighmaster.capture import torch_switches
 from weighmaster.capture.torch_switches import torch_facts
-from weighmaster.core.environment import Environment, Fact, environment_faults, parse_environment
+from weighmaster.core.environment import Environment, Fact, parse_environment
+from weighmaster.core.judgement import environment_faults
 
 SWITCHES = "facts = Environment.of(torch_facts())"
 EVERYTHING = "from weighmaster.probe.collect import collect; facts = collect(torch_facts())"

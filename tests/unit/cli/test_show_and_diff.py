@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -166,7 +167,9 @@ def test_environment_fact_by_fact(cli, here):
     rewritten("b", {name: Fact.of(name, "another"), "zz.unread": Fact.unreadable("zz.unread")})
     run = cli("diff", "manifest", "b")
     assert run.code == 12
-    assert f"(4) environment: {name}: differs; expected {facts[name].shown()}, found 'another'" in run.out
+    assert (
+        f"(4) environment: {name}: differs (default: halt); expected {facts[name].shown()}, found 'another'" in run.out
+    )
     assert "(4) environment: zz.unread: cannot be read" in run.out
     rewritten("c", {name: Fact.of(name, "another"), "zz.unread": Fact.unreadable("zz.unread")})
     assert cli("diff", "b", "c").code == 0  # unread in both is no difference between them
@@ -221,3 +224,68 @@ def test_moved_tensor_is_named_as_such(cli, here):
     assert run.code == 11
     assert "last.weight: is missing; its bytes stand under 'last.weightx'" in run.out
     assert "last.weightx: is not in the validated table; its bytes are those of 'last.weight'" in run.out
+
+
+def _rule(fact: str, **changes: object) -> dict[str, object]:
+    rule = {"compare": "equal", "fact": fact, "onDiff": "inform", "onMissing": "halt", "reference": "R-9", "values": []}
+    return {**rule, **changes}
+
+
+def _policy(path: str, *rules: dict[str, object]) -> None:
+    Path(path).write_text(json.dumps({"scheme": "environment-policy-v1", "default": "halt", "rules": rules}, indent=1))
+
+
+def test_each_finding_names_its_rule_and_what_passes_is_listed_apart(cli, here):
+    changed = {name: Fact.of(name, "X") for name in ("cpu.vendor", "torch.flush_denormal")}
+    rewritten("b", {**changed, "platform.system": None})
+    _policy("p.json", _rule("torch.*"), _rule("platform.*", onMissing="change-control"))
+    run = cli("diff", "manifest", "b", "--policy", "p.json")
+    assert run.code == 12
+    assert "different: 2 findings\n" in run.out
+    assert "(4) environment: cpu.vendor: differs (default: halt); expected " in run.out
+    gone = "platform.system: class fact of the validated environment is gone"
+    assert f"{gone} (rule platform.* (equal, R-9): change-control)" in run.out
+    assert "informed: 1 difference that the policy lets pass\n  torch.flush_denormal: differs (rule torch.*" in run.out
+    document = cli("diff", "manifest", "b", "--policy", "p.json", "--json").json
+    assert {d["fact"]: (d["level"], d["rule"] and d["rule"]["fact"]) for d in document["environment"]} == {
+        "cpu.vendor": ("halt", None),
+        "platform.system": ("change-control", "platform.*"),
+        "torch.flush_denormal": ("inform", "torch.*"),
+    }
+    assert [f["subject"] for f in document["faults"]] == ["cpu.vendor", "platform.system"]
+
+
+def test_what_the_policy_lets_pass_has_no_exit_code(cli, here):
+    rewritten("b", {"torch.flush_denormal": Fact.of("torch.flush_denormal", "T")})
+    _policy("p.json", _rule("torch.*"))
+    assert cli("diff", "manifest", "b").code == 12
+    run = cli("diff", "manifest", "b", "--policy", "p.json", "--json")
+    assert (run.code, run.json["result"]) == (0, "informed")
+    run = cli("diff", "manifest", "b", "--policy", "p.json")
+    assert "\n\nnothing that differs halts\n\ninformed: 1 difference" in run.out
+    assert "same" not in run.out
+
+
+def test_another_policy_is_a_finding(cli, here):
+    manifest = wm.read_unsigned("manifest")
+    policy = wm.Policy(rules=(wm.Rule(fact="torch.*", compare="known", on_diff="inform", on_missing="inform"),))
+    ref = dataclasses.replace(manifest.statement.environment, policy_sha256=policy.sha256)
+    statement = dataclasses.replace(manifest.statement, environment=ref)
+    dataclasses.replace(manifest, statement=statement, payload=statement.to_bytes(), policy=policy).write("b")
+    run = cli("diff", "manifest", "b")
+    assert run.code == 12
+    assert f"policy: differs; expected {manifest.policy.sha256}, found {policy.sha256}" in run.out
+
+
+def test_two_documents(cli, here):
+    rewritten("b", {"torch.flush_denormal": Fact.of("torch.flush_denormal", "T")})
+    words = ("diff", "--environment", "manifest/environment.json", "b/environment.json")
+    run = cli(*words)
+    assert run.code == 12
+    assert "torch.flush_denormal: differs (default: halt)" in run.out
+    _policy("p.json", _rule("torch.*"))
+    run = cli(*words, "--policy", "p.json", "--json")
+    assert (run.code, run.json["result"], run.json["faults"]) == (0, "informed", [])
+    same = cli("diff", "--environment", "manifest/environment.json", "manifest/environment.json")
+    assert (same.code, "same: nothing that the gate compares differs" in same.out) == (0, True)
+    assert cli("diff", "--environment", "manifest/policy.json", "b/environment.json").code == 20

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""environment v1: the document, its digests and the comparison."""
+"""environment v1: the document and its digests."""
 
 from __future__ import annotations
 
@@ -14,14 +14,11 @@ from hypothesis import strategies as st
 
 from weighmaster.core.environment import (
     MAX_VALUE,
-    POLICY_ALL_EQUAL,
     Environment,
     Fact,
-    environment_faults,
     parse_environment,
-    policy_digest,
 )
-from weighmaster.errors import EnvironmentFault, MalformedArtefact
+from weighmaster.errors import MalformedArtefact
 
 THREADS = Fact.of("env.OMP_NUM_THREADS", "2")
 DRIVER = Fact.absent("gpu.driver")
@@ -167,94 +164,6 @@ class TestParsing:
         assert found in fault.found
 
 
-class TestComparison:
-    def one(self, found: Environment, validated: Environment = VALIDATED) -> EnvironmentFault:
-        faults = environment_faults(validated, found)
-        assert len(faults) == 1
-        assert validated.class_digest != found.class_digest or "unreadable" in str(faults[0])
-        return faults[0]
-
-    def test_equal(self):
-        assert environment_faults(VALIDATED, parse_environment(VALIDATED.to_bytes(), "e")) == ()
-
-    def test_instance_facts_are_not_compared(self):
-        other = with_facts(
-            Fact.unreadable("cpu.microcode", scope="instance"), Fact.of("gpu.uuids", "GPU-1", scope="instance")
-        )
-        assert environment_faults(VALIDATED, other) == ()
-        assert environment_faults(VALIDATED, without("cpu.microcode")) == ()
-
-    @pytest.mark.requirement("REQ-ENV-01")
-    def test_other_value(self):
-        fault = self.one(with_facts(Fact.of("env.OMP_NUM_THREADS", "1")))
-        assert (fault.subject, fault.expected, fault.found) == ("env.OMP_NUM_THREADS", "'2'", "'1'")
-        assert str(fault) == "env.OMP_NUM_THREADS: differs; expected '2', found '1'"
-        assert (fault.step, fault.exit_code) == (4, 12)
-
-    def test_value_for_absent_and_absent_for_value(self):
-        fault = self.one(with_facts(Fact.of("gpu.driver", "absent")))
-        assert (fault.subject, fault.expected, fault.found) == ("gpu.driver", "absent", "'absent'")
-        fault = self.one(with_facts(Fact.absent("env.OMP_NUM_THREADS")))
-        assert (fault.subject, fault.expected, fault.found) == ("env.OMP_NUM_THREADS", "'2'", "absent")
-
-    @pytest.mark.requirement("REQ-ENV-01")
-    def test_missing(self):
-        fault = self.one(without("lib.libm.so.6"))
-        assert str(fault) == (
-            f"lib.libm.so.6: class fact of the validated environment is gone; expected '{'7f' * 32}', found nothing"
-        )
-
-    @pytest.mark.requirement("REQ-ENV-01")
-    def test_extra(self):
-        fault = self.one(with_facts(Fact.of("lib.evil.so", "00" * 32)))
-        assert str(fault) == (
-            "lib.evil.so: class fact that the validated environment does not have; "
-            f"expected nothing, found '{'00' * 32}'"
-        )
-
-    def test_extra_though_absent(self):
-        assert self.one(with_facts(Fact.absent("gpu.names"))).found == "absent"
-
-    def test_moved_to_the_instance_facts(self):
-        fault = self.one(with_facts(Fact.of("env.OMP_NUM_THREADS", "2", scope="instance")))
-        assert (fault.subject, fault.expected, fault.found) == ("env.OMP_NUM_THREADS", "'2'", None)
-
-    @pytest.mark.requirement("REQ-ENV-02")
-    @pytest.mark.parametrize("sides", [(True, False), (False, True), (True, True)])
-    def test_unreadable_is_a_fault_on_either_side_and_on_both(self, sides):
-        unreadable = with_facts(Fact.unreadable("lib.libm.so.6"))
-        validated, found = (unreadable if side else VALIDATED for side in sides)
-        fault = self.one(found, validated)
-        assert fault.subject == "lib.libm.so.6"
-        assert "what is not read is not equal" in fault.detail
-        assert (fault.expected == "unreadable", fault.found == "unreadable") == sides
-
-    def test_unreadable_and_extra(self):
-        fault = self.one(with_facts(Fact.unreadable("lib.memfd")))
-        assert (fault.subject, fault.expected, fault.found) == ("lib.memfd", None, "unreadable")
-
-    @pytest.mark.parametrize("found", [VALIDATED, Environment(facts=()), Environment(facts=(MICROCODE,))])
-    def test_nothing_validated_is_equal_to_nothing(self, found):
-        (fault,) = environment_faults(Environment(facts=(MICROCODE,)), found)
-        assert str(fault) == (
-            "environment: the validated environment holds no class fact; expected class facts, found none"
-        )
-
-    def test_all_faults_are_returned_in_order_of_the_names(self):
-        other = Environment.of(
-            (Fact.of("env.OMP_NUM_THREADS", "1"), Fact.of("a.b", "new"), Fact.unreadable("gpu.driver"))
-        )
-        subjects = [fault.subject for fault in environment_faults(VALIDATED, other)]
-        assert subjects == ["a.b", "env.OMP_NUM_THREADS", "gpu.driver", "lib.libm.so.6"]
-
-    def test_long_values_are_cut_and_named_by_their_digest(self):
-        text = "x" * 500
-        fault = self.one(with_facts(Fact.of("env.OMP_NUM_THREADS", text)))
-        assert hashlib.sha256(text.encode()).hexdigest() in str(fault)
-        assert "500 characters" in str(fault)
-        assert text not in str(fault)
-
-
 FACTS = st.builds(
     lambda key, value, scope: Fact.of(f"x.{key}", value, scope=scope) if value is not None else Fact.absent(f"x.{key}"),
     st.text("abcdef.#+", min_size=1, max_size=4),
@@ -267,20 +176,3 @@ ENVIRONMENTS = st.lists(FACTS, unique_by=lambda fact: fact.name, max_size=6).map
 @given(ENVIRONMENTS)
 def test_every_environment_survives_the_document(environment):
     assert parse_environment(environment.to_bytes(), "e") == environment
-
-
-@given(ENVIRONMENTS, ENVIRONMENTS)
-def test_no_faults_exactly_where_the_class_digests_are_equal(validated, found):
-    faults = environment_faults(validated, found)
-    if validated.scoped("class"):
-        assert (faults == ()) == (validated.class_digest == found.class_digest)
-    else:
-        assert len(faults) == 1
-
-
-def test_policy():
-    assert POLICY_ALL_EQUAL == "all-class-facts-equal-v1"
-    document = b'{"policy":"all-class-facts-equal-v1","scheme":"environment-policy-v1"}'
-    assert policy_digest() == hashlib.sha256(document).hexdigest()
-    with pytest.raises(ValueError, match="no such environment policy: 'none'"):
-        policy_digest("none")

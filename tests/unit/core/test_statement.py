@@ -72,7 +72,10 @@ STATEMENT = Statement(
     coverage=COVERAGE,
     structure=hexa("structure"),
     environment=EnvironmentRef(
-        sha256=hexa("environment"), class_digest=hexa("class"), policy="p", policy_sha256=hexa("policy")
+        sha256=hexa("environment"),
+        class_digest=hexa("class"),
+        policy="environment-policy-v1",
+        policy_sha256=hexa("policy"),
     ),
     sources=(Source(path="a/config.json", role="config", nbytes=2, sha256=hexa("config")),),
     validation=(("report.pdf", hexa("report")),),

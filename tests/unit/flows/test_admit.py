@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from weighmaster.core.policy import Policy, Rule
 from weighmaster.errors import (
     CoverageFault,
     EnvironmentFault,
@@ -116,12 +117,16 @@ def test_step_2_a_revoked_key(small: Any, sealed: Any, signer: Any) -> None:
 
 @pytest.mark.requirement("REQ-ADM-02")
 @pytest.mark.parametrize(
-    "name", ["tensors.S3.kernel.jsonl", "structure.jsonl", "environment.json", "probe-set.safetensors"]
+    "name",
+    ["tensors.S3.kernel.jsonl", "structure.jsonl", "environment.json", "policy.json", "probe-set.safetensors"],
 )
 def test_step_2_a_file_that_was_exchanged(name: str, small: Any, sealed: Any) -> None:
     done, other = sealed(small()), sealed(torch.nn.Sequential(torch.nn.Linear(2, 2)).eval())
     if name == "environment.json":
         (done.directory / name).write_bytes((done.directory / name).read_bytes() + b" ")
+    elif name == "policy.json":  # a policy that lets everything pass
+        weak = Rule(fact="torch.*", compare="known", on_diff="inform", on_missing="inform")
+        (done.directory / name).write_bytes(Policy(rules=(weak,)).to_bytes())
     else:
         shutil.copy(other.directory / name, done.directory / name)
     refusal = done.refuse(small())

@@ -24,6 +24,7 @@ FILES = {
     "leaves.S3.kernel.bin",
     "structure.jsonl",
     "environment.json",
+    "policy.json",
     "probe-set.safetensors",
 }
 

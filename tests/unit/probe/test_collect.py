@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from weighmaster.core.environment import Fact, environment_faults
+from weighmaster.core.environment import Fact
+from weighmaster.core.judgement import environment_faults
 from weighmaster.probe.collect import collect
 
 

@@ -7,7 +7,8 @@ import hashlib
 
 import pytest
 
-from weighmaster.core.environment import Fact, environment_faults
+from weighmaster.core.environment import Fact
+from weighmaster.core.judgement import environment_faults
 from weighmaster.probe.imports import Installed, import_facts
 from weighmaster.probe.modules import LoadedModule
 
