@@ -67,6 +67,7 @@ def by_digest(root: str) -> tuple[str, ...]:
     return "--digest", root, "--digestAlg", "sha256"
 
 
+@pytest.mark.requirement("REQ-INT-01")
 @pytest.mark.parametrize("kind", ["ecdsa-p256-sha256", "ed25519"])
 def test_seals(kind: str, cosign: Cosign, release: Release, table: Path, verdicts: Verdicts, tmp_path: Path) -> None:
     name, key = ("signer", release.key) if kind != "ed25519" else ("edwards", release.edwards)

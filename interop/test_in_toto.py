@@ -81,6 +81,7 @@ def test_spellings(release: Release, verdicts: Verdicts) -> None:
     assert found == {**dict.fromkeys(spelt, NEITHER), "genuine": BOTH, "not canonical": LAXER}
 
 
+@pytest.mark.requirement("REQ-INT-02")
 def test_they_read_what_we_wrote(release: Release) -> None:
     found, ours = validate(release.manifest.payload), release.manifest.statement
     assert [(s.name, dict(s.digest)) for s in found.subject] == [

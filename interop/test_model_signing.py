@@ -71,6 +71,7 @@ def extra(dump: Path) -> None:
     (dump / "extra.bin").write_bytes(b"extra")
 
 
+@pytest.mark.requirement("REQ-INT-03")
 @pytest.mark.parametrize("case", [*DUMPS, "extra file"])
 def test_export_over_a_dump(case: str, release: Release, dump: Path, verdicts: Verdicts) -> None:
     (DUMPS | {"extra file": extra})[case](dump)

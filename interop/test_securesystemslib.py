@@ -58,6 +58,7 @@ def seal_verdict(verdicts: Verdicts, case: str, data: bytes, key: PublicKey) -> 
     )
 
 
+@pytest.mark.requirement("REQ-INT-02")
 @pytest.mark.parametrize("kind", ["signer", "edwards"])
 def test_seals(kind: str, release: Release, verdicts: Verdicts) -> None:
     key = release.key if kind == "signer" else release.edwards
@@ -112,6 +113,7 @@ def trust_cases(a: PrivateKey, b: PrivateKey, stranger: PrivateKey) -> dict[str,
     }  # fmt: skip
 
 
+@pytest.mark.requirement("REQ-INT-02")
 def test_trust_envelopes_with_a_threshold_of_two(release: Release, verdicts: Verdicts) -> None:
     keys = [release.key.public, release.edwards.public]
     theirs = [their_key(k, k.fingerprint) for k in keys]

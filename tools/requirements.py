@@ -200,6 +200,8 @@ def pages(root: Path = ROOT) -> dict[str, str]:
     """
     areas, requirements = read_requirements((root / SOURCE).read_bytes())
     marks = read_marks(root / "tests")
+    for requirement, tests in read_marks(root / "interop").items():
+        marks.setdefault(requirement, []).extend(tests)
     found = list(problems(requirements, marks))
     if found:
         raise RequirementError("\n".join(found))

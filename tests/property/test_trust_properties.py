@@ -6,6 +6,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,6 +52,7 @@ def _enough(kept_by: Roots, who: set[int]) -> bool:
     return len({OWNERS[i] for i in who if KEYS[i].public.fingerprint in listed}) >= kept_by.threshold
 
 
+@pytest.mark.requirement("REQ-TRU-10")
 @settings(deadline=None)
 @given(chains())
 def test_a_chain_holds_exactly_if_enough_keepers_signed_each_step(made: Any) -> None:

@@ -130,6 +130,7 @@ def second_reading(case: str) -> list[tuple[str, str]]:
     return out
 
 
+@pytest.mark.requirement("REQ-ENV-07")
 @pytest.mark.parametrize("case", [c for c in CASES if document(c, "expect.json")["error"] != "MalformedArtefact"])
 def test_a_second_reader_judges_the_same(case: str) -> None:
     assert second_reading(case) == [(d.fact, d.level) for d in judged(case)]

@@ -56,6 +56,7 @@ def test_good_files_hold(case: str) -> None:
     assert (trust.trust.version, [*trust.keepers]) == (expect["version"], expect["keepers"])
 
 
+@pytest.mark.requirement("REQ-TRU-15")
 @pytest.mark.parametrize("case", NEGATIVE)
 def test_bad_files_do_not(case: str) -> None:
     expect = _json(case, "expect.json")

@@ -111,6 +111,7 @@ def refusal(case: str) -> WeighmasterError:
     return change_control_fault(difference, waivers)
 
 
+@pytest.mark.requirement("REQ-WAI-03")
 @pytest.mark.parametrize("case", NEGATIVE)
 def test_bad_waivers_do_not(case: str) -> None:
     expect = document(case, "expect.json")

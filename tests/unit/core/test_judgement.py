@@ -47,6 +47,7 @@ class TestDefault:
         assert environment_faults(VALIDATED, other) == ()
         assert environment_faults(VALIDATED, without("cpu.microcode")) == ()
 
+    @pytest.mark.requirement("REQ-ENV-01")
     def test_other_value(self):
         fault = self.one(with_facts(Fact.of("env.OMP_NUM_THREADS", "1")))
         assert (fault.subject, fault.expected, fault.found) == ("env.OMP_NUM_THREADS", "'2'", "'1'")
@@ -59,12 +60,14 @@ class TestDefault:
         fault = self.one(with_facts(Fact.absent("env.OMP_NUM_THREADS")))
         assert (fault.subject, fault.expected, fault.found) == ("env.OMP_NUM_THREADS", "'2'", "absent")
 
+    @pytest.mark.requirement("REQ-ENV-01")
     def test_missing(self):
         fault = self.one(without("lib.libm.so.6"))
         assert str(fault) == (
             f"lib.libm.so.6: class fact of the validated environment is gone; expected '{'7f' * 32}', found nothing"
         )
 
+    @pytest.mark.requirement("REQ-ENV-01")
     def test_extra(self):
         fault = self.one(with_facts(Fact.of("lib.evil.so", "00" * 32)))
         assert str(fault) == (
@@ -79,6 +82,7 @@ class TestDefault:
         fault = self.one(with_facts(Fact.of("env.OMP_NUM_THREADS", "2", scope="instance")))
         assert (fault.subject, fault.expected, fault.found) == ("env.OMP_NUM_THREADS", "'2'", None)
 
+    @pytest.mark.requirement("REQ-ENV-02")
     @pytest.mark.parametrize("sides", [(True, False), (False, True), (True, True)])
     def test_unreadable_is_a_fault_on_either_side_and_on_both(self, sides):
         unreadable = with_facts(Fact.unreadable("lib.libm.so.6"))
@@ -126,6 +130,7 @@ def of(policy_rule, validated, found):
 
 
 class TestComparisons:
+    @pytest.mark.requirement("REQ-ENV-07")
     @pytest.mark.parametrize(
         ("compare", "validated", "found"),
         [
@@ -153,6 +158,7 @@ class TestComparisons:
     def test_holds(self, compare, validated, found):
         assert of(rule("x.y", compare), validated, found) == ()
 
+    @pytest.mark.requirement("REQ-ENV-07")
     @pytest.mark.parametrize(
         ("compare", "validated", "found", "said"),
         [
@@ -211,6 +217,7 @@ class TestComparisons:
 
 
 class TestRules:
+    @pytest.mark.requirement("REQ-ENV-06")
     def test_the_first_rule_that_fits_decides(self):
         policy = Policy(rules=(rule("env.OMP_NUM_THREADS"), rule("env.*", on_diff="halt"), rule("lib.lib*")))
         found = with_facts(Fact.of("env.OMP_NUM_THREADS", "1"), Fact.of("lib.libm.so.6", "0"), Fact.of("env.X", "1"))
@@ -221,6 +228,7 @@ class TestRules:
             "lib.libm.so.6": ("inform", "lib.lib*"),
         }
 
+    @pytest.mark.requirement("REQ-ENV-06")
     def test_what_no_rule_fits_halts(self):
         policy = Policy(rules=(rule("env.OMP_*"), rule("gpu.driver.*")))
         found = with_facts(Fact.of("gpu.driver", "1"), Fact.of("env.OMP", "1"))

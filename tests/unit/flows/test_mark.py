@@ -67,6 +67,7 @@ def test_there_and_back() -> None:
     assert json.loads(line)["trustVersion"] == 2
 
 
+@pytest.mark.requirement("REQ-MRK-06")
 def test_every_flipped_bit_and_every_truncation_is_damage() -> None:
     data = mark_to_bytes(mark_of(FIRST))
     for at in range(len(data)):
@@ -111,12 +112,14 @@ def test_the_same_and_what_is_newer_pass() -> None:
     assert said(mark_of(ROTATED), ROTATED) == []
 
 
+@pytest.mark.requirement("REQ-MRK-01")
 def test_an_older_trust_file() -> None:
     assert said(mark_of(SECOND), FIRST) == [
         "trust version: older than one seen before (rollback); expected >= 2, found 1"
     ]
 
 
+@pytest.mark.requirement("REQ-MRK-02")
 def test_two_trust_files_of_one_version() -> None:
     other = countersign(amend(FIRST, document(OLD, expires=NOW + timedelta(days=98))), ROSA)
     (text,) = said(mark_of(SECOND), other)
@@ -124,6 +127,7 @@ def test_two_trust_files_of_one_version() -> None:
     assert text.endswith(f"expected {SECOND.current.sha256}, found {other.current.sha256}")
 
 
+@pytest.mark.requirement("REQ-MRK-05")
 def test_former_keepers_cannot_go_on_where_the_pin_was_never_changed() -> None:
     """Whoever stole Rosa's key after the rotation signs a third version of their own; the pin is still Rosa's."""
     forged = new_chain(document(OLD, version=9), "trust.json")
@@ -139,6 +143,7 @@ def test_a_new_pin_without_the_bridge_is_refused_and_with_it_passes() -> None:
     assert said(mark_of(SECOND), cut, NEW.fingerprint)[0].startswith("trust roots: are not followed")
 
 
+@pytest.mark.requirement("REQ-MRK-05")
 def test_an_older_manifest_another_product_and_a_clock_set_back() -> None:
     kept = mark_of(FIRST)
     assert said(kept, FIRST, serial=4) == ["serial: older than one seen before (rollback); expected >= 5, found 4"]
@@ -152,6 +157,7 @@ def test_an_older_manifest_another_product_and_a_clock_set_back() -> None:
 # -- on disk ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-MRK-09")
 def test_it_only_rises(tmp_path: Path) -> None:
     file, trust = MarkFile(tmp_path / "mark"), opened(SECOND)
     assert file.read() is None
@@ -193,6 +199,7 @@ def test_a_damaged_mark_is_no_first_start(tmp_path: Path) -> None:
         MarkFile(tmp_path / "mark").read()
 
 
+@pytest.mark.requirement("REQ-MRK-09")
 def test_a_lock_is_waited_for(tmp_path: Path) -> None:
     """Two gates raise one mark: neither loses what the other wrote."""
     script = (

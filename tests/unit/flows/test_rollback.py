@@ -33,6 +33,7 @@ def mark(tmp_path: Path) -> Path:
     return tmp_path / "state" / "mark"
 
 
+@pytest.mark.requirement("REQ-MRK-08")
 def test_a_first_start_says_so_and_a_restart_does_not(small: Any, sealed: Any, mark: Path) -> None:
     done = sealed(small())
     first = done.admit(small(), mark=mark, wall=at(NOW))
@@ -46,6 +47,7 @@ def test_a_first_start_says_so_and_a_restart_does_not(small: Any, sealed: Any, m
     assert not [t for t in again.verdict.not_covered if t.startswith("rollback")]
 
 
+@pytest.mark.requirement("REQ-MRK-08")
 def test_without_a_mark_every_verdict_says_so(small: Any, sealed: Any) -> None:
     verdict = sealed(small()).admit(small(), mark=None).verdict
     assert "rollback: no high-water mark is kept here; the trust file's minimum serial is the protection" in (
@@ -53,6 +55,7 @@ def test_without_a_mark_every_verdict_says_so(small: Any, sealed: Any) -> None:
     )
 
 
+@pytest.mark.requirement("REQ-MRK-03")
 def test_an_older_manifest_is_not_admitted_again(small: Any, sealed: Any, mark: Path) -> None:
     old, new = sealed(small(), serial=1), sealed(small(), serial=2)
     new.admit(small(), mark=mark)
@@ -70,6 +73,7 @@ def test_a_mark_is_raised_by_what_was_admitted_alone(small: Any, sealed: Any, ma
     assert not mark.exists()
 
 
+@pytest.mark.requirement("REQ-MRK-04", "REQ-TRU-13")
 def test_a_clock_set_back_and_an_expired_trust_file(small: Any, sealed: Any, mark: Path, nobody: Any) -> None:
     done = sealed(small())
     done.admit(small(), mark=mark, wall=at(NOW))
@@ -82,6 +86,7 @@ def test_a_clock_set_back_and_an_expired_trust_file(small: Any, sealed: Any, mar
     assert said(late)[0].startswith("trust, version 1: has expired; expected a moment before 2100-01-01T00:00:00Z")
 
 
+@pytest.mark.requirement("REQ-MRK-04")
 def test_a_clock_within_the_slack_does_not_bring_an_expired_file_back(
     small: Any, sealed: Any, mark: Path, nobody: Any
 ) -> None:
@@ -95,6 +100,7 @@ def test_a_clock_within_the_slack_does_not_bring_an_expired_file_back(
     )
 
 
+@pytest.mark.requirement("REQ-MRK-06")
 @pytest.mark.parametrize("data", [b"", b"{}\n", b"\x00" * 99])
 def test_a_damaged_mark_halts(small: Any, sealed: Any, mark: Path, data: bytes) -> None:
     mark.write_bytes(data)
@@ -102,6 +108,7 @@ def test_a_damaged_mark_halts(small: Any, sealed: Any, mark: Path, data: bytes) 
         sealed(small()).admit(small(), mark=mark)
 
 
+@pytest.mark.requirement("REQ-MRK-07")
 def test_a_mark_that_cannot_be_written_halts_before_the_first_pass(
     small: Any, sealed: Any, mark: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +159,7 @@ def test_verify_reads_the_mark_and_does_not_raise_it(small: Any, sealed: Any, ma
 # -- the trust file ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-TRU-09")
 def test_a_trust_file_from_its_path(small: Any, sealed: Any, keeper: Any, tmp_path: Path) -> None:
     done = sealed(small())
     pin = write_trust(tmp_path / "trust.json", done.trust, keeper)

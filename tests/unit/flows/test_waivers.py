@@ -89,6 +89,7 @@ def refusal(done: Any, model: Any, *waivers: Path, now: datetime = NOW) -> Envir
 # -- policy -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-ENV-09")
 def test_what_the_policy_lets_pass_is_admitted_and_printed(done: Any, head: Any, deterministic: Any) -> None:
     assert done.admit(head()).verdict.informed == ()
     deterministic()
@@ -146,6 +147,7 @@ def test_an_unreadable_fact_is_weighed_only_where_a_rule_takes_it(head: Any, mon
 # -- change control and waivers ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-ENV-08")
 def test_without_a_waiver(done: Any, head: Any, threads: Any) -> None:
     threads("3")
     fault = refusal(done, head())
@@ -156,6 +158,7 @@ def test_without_a_waiver(done: Any, head: Any, threads: Any) -> None:
     )
 
 
+@pytest.mark.requirement("REQ-ENV-08")
 def test_a_waiver_that_holds_is_named_and_it_halts_all_the_same(
     done: Any, head: Any, threads: Any, ben: PrivateKey, tmp_path: Path
 ) -> None:
@@ -166,6 +169,7 @@ def test_a_waiver_that_holds_is_named_and_it_halts_all_the_same(
     assert "this version has no known answers, so it halts" in fault.detail
 
 
+@pytest.mark.requirement("REQ-WAI-03")
 def test_a_waiver_covers_exactly_its_values(
     done: Any, head: Any, threads: Any, ben: PrivateKey, tmp_path: Path
 ) -> None:
@@ -179,6 +183,7 @@ def test_a_waiver_is_not_needed_where_nothing_differs(done: Any, head: Any, ben:
     assert done.admit(head(), waivers=(path,), wall=lambda: NOW).verdict.informed == ()
 
 
+@pytest.mark.requirement("REQ-WAI-03")
 @pytest.mark.parametrize(
     ("now", "held"),
     [
@@ -197,6 +202,7 @@ def test_it_expires(
     assert ("does not hold: it expired at 2027-01-31T00:00:00Z" in detail) != held
 
 
+@pytest.mark.requirement("REQ-WAI-02")
 def test_who_signed_the_manifest_does_not_waive(
     done: Any, head: Any, threads: Any, signer: PrivateKey, ben: PrivateKey, tmp_path: Path
 ) -> None:
@@ -211,6 +217,7 @@ def test_who_signed_the_manifest_does_not_waive(
     assert f"waiver {path} and {other} does not hold: Ana signed the manifest too" in detail
 
 
+@pytest.mark.requirement("REQ-WAI-01")
 def test_two_persons_where_two_are_asked_for(
     done: Any, head: Any, threads: Any, ben: PrivateKey, tmp_path: Path
 ) -> None:
@@ -224,6 +231,7 @@ def test_two_persons_where_two_are_asked_for(
     assert "holds (signed by Ben, Eva, until" in refusal(asking, head(), first, second).detail
 
 
+@pytest.mark.requirement("REQ-WAI-04")
 def test_no_waiver_is_accepted_where_nobody_is_said_to_waive(
     done: Any, head: Any, threads: Any, ben: PrivateKey, tmp_path: Path
 ) -> None:
@@ -233,6 +241,7 @@ def test_no_waiver_is_accepted_where_nobody_is_said_to_waive(
     assert "accepts no waiver for reader" in detail
 
 
+@pytest.mark.requirement("REQ-WAI-01")
 def test_a_key_that_is_not_trusted_or_has_not_the_role(
     done: Any, head: Any, threads: Any, ben: PrivateKey, tmp_path: Path
 ) -> None:
@@ -246,6 +255,7 @@ def test_a_key_that_is_not_trusted_or_has_not_the_role(
     assert "role approver: too few persons signed" in refusal(other, head(), path).detail
 
 
+@pytest.mark.requirement("REQ-WAI-03")
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [

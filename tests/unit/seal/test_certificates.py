@@ -106,6 +106,7 @@ def test_other_keys_above_the_leaf_are_refused(
 # -- attacks: the leaf ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-SEA-12")
 def test_a_leaf_of_another_authority_of_the_same_name(
     world: SimpleNamespace, pki: SimpleNamespace, trusted: Trust
 ) -> None:
@@ -132,6 +133,7 @@ def test_a_leaf_signed_by_itself(pki: SimpleNamespace, trusted: Trust) -> None:
     assert "found House CA: the listed certificate itself" in text or "House CA: validation failed" in text
 
 
+@pytest.mark.requirement("REQ-SEA-12")
 def test_an_authority_signs_no_statements(world: SimpleNamespace, trusted: Trust) -> None:
     for holder in (world.root, world.issuing):
         assert _certified(holder, trusted).endswith(
@@ -139,6 +141,7 @@ def test_an_authority_signs_no_statements(world: SimpleNamespace, trusted: Trust
         )
 
 
+@pytest.mark.requirement("REQ-SEA-12")
 @pytest.mark.parametrize(
     ("purposes", "found"),
     [
@@ -215,6 +218,7 @@ def test_an_intermediate_is_no_root(world: SimpleNamespace, pki: SimpleNamespace
     assert "validation failed" in _certified(world.carol, replace(trusted, authorities=(other,)))
 
 
+@pytest.mark.requirement("REQ-SEA-12")
 @pytest.mark.parametrize("which", ["Root CA", "Issuing CA"])
 def test_an_expired_authority(which: str, world: SimpleNamespace, pki: SimpleNamespace, trusted: Trust) -> None:
     end = datetime(2030, 3, 1, tzinfo=UTC)
@@ -343,6 +347,7 @@ def test_a_path_needs_a_root(world: SimpleNamespace) -> None:
 # -- attacks: names and revocation ------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-SEA-12")
 @pytest.mark.parametrize(
     ("names", "found"),
     [
@@ -410,6 +415,7 @@ def test_two_names_of_one_person_add_their_roles(world: SimpleNamespace, pki: Si
     )
 
 
+@pytest.mark.requirement("REQ-SEA-13")
 def test_a_revoked_name(world: SimpleNamespace, trusted: Trust) -> None:
     revoked = with_revoked_identity(trusted, authority="House CA", subject="email:carol@example.org")
     assert _certified(world.carol, revoked).endswith(
@@ -417,6 +423,7 @@ def test_a_revoked_name(world: SimpleNamespace, trusted: Trust) -> None:
     )
 
 
+@pytest.mark.requirement("REQ-SEA-13")
 @pytest.mark.parametrize("which", ["carol", "issuing", "root"])
 def test_a_revoked_serial(which: str, world: SimpleNamespace, trusted: Trust) -> None:
     holder = getattr(world, which).certificate

@@ -66,6 +66,7 @@ def changed(source: Source) -> Source:
     return replace(source, sha256=hashlib.sha256(b"changed").hexdigest())
 
 
+@pytest.mark.requirement("REQ-INT-04")
 @pytest.mark.parametrize("name", GOOD)
 def test_bundles_of_others_hold(name: str) -> None:
     kind, sources, files = GOOD[name]
@@ -79,6 +80,7 @@ def test_the_example_of_the_specification() -> None:
     assert f'"evidence":[{dumps(check(bundle("oms.json")).to_json()).decode()}]' in page
 
 
+@pytest.mark.requirement("REQ-INT-04")
 @pytest.mark.parametrize("name", GOOD)
 def test_any_other_key_is_refused(name: str) -> None:
     (fault,) = refused(bundle(name), GOOD[name][1], OTHER).faults
@@ -86,6 +88,7 @@ def test_any_other_key_is_refused(name: str) -> None:
     assert fault.expected == f"a signature by {OTHER.fingerprint}"
 
 
+@pytest.mark.requirement("REQ-INT-04")
 @pytest.mark.parametrize("name", GOOD)
 def test_a_changed_file_is_refused(name: str) -> None:
     sources = tuple(changed(s) if s.path == "model.safetensors" else s for s in GOOD[name][1])
@@ -94,6 +97,7 @@ def test_a_changed_file_is_refused(name: str) -> None:
     assert WEIGHTS.sha256 == fault.expected
 
 
+@pytest.mark.requirement("REQ-INT-04")
 @pytest.mark.parametrize("name", GOOD)
 def test_a_bundle_replayed_from_another_model_is_refused(name: str) -> None:
     others = tuple(changed(s) for s in GOOD[name][1])

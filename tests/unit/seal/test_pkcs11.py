@@ -89,6 +89,7 @@ def _open(module: Path, *, token: str = "weighing", label: str = "ana", pin: byt
     return open_token_key(module, token=token, label=label, pin=pin)
 
 
+@pytest.mark.requirement("REQ-SEA-19")
 def test_a_token_signs(module: Path, tmp_path: Path) -> None:
     key = _open(module)
     bundle = parse_bundle(make_bundle(PAYLOAD, key), "b")

@@ -77,6 +77,7 @@ def _limited(trust: Trust, end: datetime) -> Trust:
     return replace(trust, keys=(replace(trust.keys[0], not_after=end), *trust.keys[1:]))
 
 
+@pytest.mark.requirement("REQ-SEA-14", "REQ-SEA-15")
 @pytest.mark.parametrize(("who", "stamp", "clock"), CELLS)
 def test_every_cell(
     who: str, stamp: str, clock: str, world: SimpleNamespace, pki: SimpleNamespace, trust: Trust, alice: PrivateKey
@@ -120,6 +121,7 @@ def test_validity_by_timestamp_includes_its_first_and_its_last_second(
         assert INVALID in _texts(world.bundle(stamp=world.stamp(moment)), trusted, now)[1][0]
 
 
+@pytest.mark.requirement("REQ-SEA-16")
 def test_a_key_counts_up_to_the_second_of_its_end(trust: Trust, alice: PrivateKey, world: SimpleNamespace) -> None:
     end = datetime(2030, 6, 1, 12, tzinfo=UTC)
     trusted, data = _limited(world.trusting(trust), end), make_bundle(PAYLOAD, alice)
@@ -160,6 +162,7 @@ def test_a_certificate_until_the_end_of_the_calendar(
     assert _texts(world.bundle(dora), replace(trusted, authorities=(authority,)), end)[1] == []
 
 
+@pytest.mark.requirement("REQ-SEA-17")
 def test_a_timestamp_may_be_ahead_of_the_clock_by_the_slack(world: SimpleNamespace, trust: Trust) -> None:
     moment = datetime(2030, 6, 1, 12, tzinfo=UTC)
     trusted, data = world.trusting(trust), world.bundle(stamp=world.stamp(moment))

@@ -59,6 +59,7 @@ def test_weak_hashes_are_not(digest: str, world: SimpleNamespace, trusted: Trust
     assert "the timestamp uses another hash; expected SHA-256, 384 or 512, found " in text
 
 
+@pytest.mark.requirement("REQ-SEA-14")
 def test_the_timestamp_of_another_signature(world: SimpleNamespace, trusted: Trust) -> None:
     """Replay: a genuine timestamp, taken from another bundle."""
     text = _refused(world.stamp(MOMENT)(b"another signature"), trusted)
@@ -79,6 +80,7 @@ def test_the_timestamp_of_the_payload_is_not_one_of_the_signature(
     assert "over other bytes than this signature" in str(fault)
 
 
+@pytest.mark.requirement("REQ-SEA-14")
 def test_an_authority_that_is_not_listed(world: SimpleNamespace, pki: SimpleNamespace, trusted: Trust) -> None:
     """Mallory runs a timestamp authority with the names of the listed one."""
     root = pki.authority("Stamping root", key=pki.p256("Mallory"))
@@ -223,6 +225,7 @@ def test_no_flipped_bit_gives_another_moment(world: SimpleNamespace, trusted: Tr
     assert unsigned <= 7 + 7 + 63
 
 
+@pytest.mark.requirement("REQ-SEA-18")
 def test_a_missing_library_is_a_fault(
     world: SimpleNamespace, trusted: Trust, alice: PrivateKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,7 @@ def test_any_spelling_around_the_documents_is_taken() -> None:
     assert open_trust(spelt, "t.json", roots=OLD.fingerprint, now=NOW).keepers == ("Rosa", "Sam")
 
 
+@pytest.mark.requirement("REQ-TRU-14")
 def test_one_of_two_is_too_few() -> None:
     one = signed(new_chain(document(), "trust.json"), ROSA)
     text = "trust.json, version 1: too few keepers of the roots signed; expected at least 2, found 1 (Rosa)"
@@ -84,6 +85,7 @@ def test_one_of_two_is_too_few() -> None:
     assert faults(new_chain(document(), "trust.json"))[0].endswith("found 0 (nobody)")
 
 
+@pytest.mark.requirement("REQ-TRU-10")
 def test_persons_are_counted_not_keys() -> None:
     twice = roots(2, Rosa=ROSA, Sam=SAM, Rosa_=TESS)
     chain = signed(new_chain(document(twice), "trust.json"), ROSA, TESS)
@@ -92,6 +94,7 @@ def test_persons_are_counted_not_keys() -> None:
     ]
 
 
+@pytest.mark.requirement("REQ-TRU-09")
 def test_another_pin() -> None:
     (said,) = faults(FIRST, NEW.fingerprint)
     assert said.startswith("trust.json: does not begin at the roots that are pinned here; ")
@@ -113,6 +116,7 @@ def test_rotation_is_followed_from_the_old_pin_and_from_the_new_one() -> None:
         assert (held.trust.version, held.trust.roots, held.keepers) == (2, NEW, ("Tess", "Uma"))
 
 
+@pytest.mark.requirement("REQ-TRU-10")
 @pytest.mark.parametrize(
     ("keys", "text"),
     [
@@ -179,6 +183,7 @@ def test_one_bit_of_the_document_or_of_a_signature() -> None:
     assert len(faults(edited(FIRST, cross))) == 3
 
 
+@pytest.mark.requirement("REQ-TRU-11")
 def test_a_signature_by_a_stranger_is_a_fault_even_where_the_others_suffice() -> None:
     def add(value: dict[str, Any]) -> None:
         signature = value["envelopes"][0]["signatures"][0]
@@ -219,6 +224,7 @@ MALFORMED = [
 ]  # fmt: skip
 
 
+@pytest.mark.requirement("REQ-TRU-12")
 @pytest.mark.parametrize(("edit", "message"), MALFORMED)
 def test_anything_else_than_the_format_is_refused(edit: Callable[[dict[str, Any]], object], message: str) -> None:
     with pytest.raises(MalformedArtefact) as caught:
@@ -239,6 +245,7 @@ def test_truncated_and_oversized_files() -> None:
 # -- time -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-TRU-13")
 @pytest.mark.parametrize(
     ("now", "holds"),
     [

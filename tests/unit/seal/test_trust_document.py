@@ -89,6 +89,7 @@ def test_every_list_comes_back(full: Trust) -> None:
     assert trust_to_bytes(parse_document(data, "t.json")) == data
 
 
+@pytest.mark.requirement("REQ-TRU-15")
 def test_one_spelling_of_the_json_is_taken(trust: Trust) -> None:
     spelt = json.dumps(json.loads(trust_to_bytes(trust)), indent=2).encode()
     with pytest.raises(MalformedArtefact, match=r"t\.json: byte 1: expected RFC 8785 canonical form"):
@@ -103,6 +104,7 @@ def _refused(trust: Trust, edit: Callable[[dict[str, Any]], object]) -> str:
     return str(caught.value)
 
 
+@pytest.mark.requirement("REQ-TRU-16")
 def test_the_pin_binds_keys_persons_and_threshold(trust: Trust, bob: PrivateKey) -> None:
     roots = trust.roots
     more = Roots(keys=(*roots.keys, RootKey(person="Bob", key=bob.public)), threshold=1)
