@@ -157,8 +157,7 @@ def check_leaves(data: bytes, file: str, rows: list[Any]) -> None:
     """Compute the fs-verity digest of each primary from its leaf digests (spec/manifest.md, "Verification", 6)."""
     for row in (row for row in rows if row["alias"] is None):
         leaves, data = data[: -(-row["nbytes"] // LEAF) * 32], data[-(-row["nbytes"] // LEAF) * 32 :]
-        tree = fsverity64k(leaves, row["nbytes"])
-        need(tree == row["fsverity64k"], f"{file}: {row['name']}", row["fsverity64k"], tree)
+        need(row["fsverity64k"] == fsverity64k(leaves, row["nbytes"]), file, f"leaves of {row['name']!a}", "others")
     need(not data, file, "32 bytes per leaf", f"{len(data)} bytes more")
 
 def merkle(hashed: list[bytes], index: int = 0) -> tuple[bytes, list[tuple[str, bytes]]]:
@@ -340,6 +339,7 @@ def check_files(payload: bytes, files: dict[str, bytes]) -> tuple[Any, str, str,
         done(f"{file}: {len(rows[file])} rows of {nbytes} bytes, root {root.hex()}")
     if leaves in files:
         check_leaves(files[leaves], leaves, rows[gate])
+    done(f"as the statement names them: {', '.join(sorted(files))}")
     return predicate, tables[gate]["root"], gate, rows[gate]
 
 def print_proof(name: str, table: bytes, file: Path) -> None:

@@ -203,6 +203,7 @@ def test_a_genuine_manifest_holds(kit: Kit, by: str) -> None:
         f"approver-1.sigstore.json: Ben Weiß: Ed25519 signature, by {by}",
         f"{PRODUCT}, role signer: Ana Ngo (at least 1)",
         f"the file of each of {len(rows(kit))} rows has its SHA-256 and its fs-verity digest",
+        "[ok] as the statement names them: environment.json, leaves.S3.kernel.bin, ",
         "trust version 3 is the newest (no mark)",
     ):
         assert fact in text
