@@ -87,7 +87,7 @@ STATEMENT = dict(  # spec/manifest.md, "Statement"
                      structure="structure-v1", table="manifest-v1", tensorDigest="tensor-digest-v1"),
         tables=[dict(stage="S[0-4]", view=VIEW, root=HEX, sha256=HEX, count=COUNT, bytes=DECIMAL), "stage view"],
         gateTable=dict(stage="S[0-4]", view=VIEW), probeSet=(None, HEX), structure=(None, HEX),
-        environment=(None, dict(sha256=HEX, classDigest=HEX, policy=TEXT, policySha256=HEX)),
+        environment=(None, dict(sha256=HEX, classDigest=HEX, policy="environment-policy-v1", policySha256=HEX)),
         method=dict(engine=TEXT, loader=TEXT, trace="none|not traceable|other path|same path",
                     mapped="first|none|private", materialized=[ANY], extra=[ANY]),
         coverage=(None, dict.fromkeys("consumed hashed unconsumed naive empty literals".split(), COUNT) | dict.fromkeys(
@@ -96,7 +96,7 @@ STATEMENT = dict(  # spec/manifest.md, "Statement"
                      reason="kv-cache|opaque-handle|rng-state|workspace")])), validation=[dict(name=TEXT, sha256=HEX)],
         sources=[dict(path=r"(?!(.*/)?\.{0,2}(/|\Z))[^\\\0]+", bytes=DECIMAL, sha256=HEX,
                       role="code|config|other|preprocessor|template|tokenizer|weights")],
-        evidence_=[dict(kind="cosign-blob|in-toto|oms-v1", sha256=HEX, key=HEX, files=POSITIVE), "sha256"]))
+        evidence=[dict(kind="cosign-blob|in-toto|oms-v1", sha256=HEX, key=HEX, files=POSITIVE), "sha256"]))
 
 def conform(value: Any, form: Any, at: str) -> None:
     """Check a JSON value against a form."""
@@ -316,10 +316,10 @@ def check_files(payload: bytes, files: dict[str, bytes]) -> tuple[Any, str, str,
     live = [predicate[key] for key in ("probeSet", "coverage", "structure", "environment")]
     need("S0" in gate or None not in live, "predicate", "probeSet, coverage, structure and environment", live)
     environment, leaves = predicate["environment"] or {}, gate.replace("tensors", "leaves").replace("jsonl", "bin")
-    policy = environment.get("policySha256") if environment.get("policy") == "environment-policy-v1" else None
-    named = {file: table["sha256"] for file, table in tables.items()} | {
-        "structure.jsonl": predicate["structure"], "environment.json": environment.get("sha256"), "policy.json": policy,
-        "probe-set.safetensors": predicate["probeSet"], "statement.json": sha256(payload).hexdigest()}
+    need(all(e["files"] <= len(predicate["sources"]) for e in predicate["evidence"]), "evidence", "sources", "more")
+    named = {file: table["sha256"] for file, table in tables.items()} | {"statement.json": sha256(payload).hexdigest(),
+        "structure.jsonl": predicate["structure"], "environment.json": environment.get("sha256"),
+        "policy.json": environment.get("policySha256"), "probe-set.safetensors": predicate["probeSet"]}
     odd = (files.keys() ^ {file for file in named if named[file]}) - {"statement.json", leaves}
     need(not odd, "manifest", "exactly the files that the statement names", f"missing or left over: {sorted(odd)}")
     for file in sorted(files.keys() - {leaves}):

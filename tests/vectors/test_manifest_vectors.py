@@ -53,7 +53,7 @@ def test_good_manifests_are_bound(case: str) -> None:
     assert (manifest.root, len(manifest.gate.rows)) == (expect["root"], expect["count"])
 
 
-@pytest.mark.requirement("REQ-MAN-01", "REQ-MAN-04")
+@pytest.mark.requirement("REQ-ENV-10", "REQ-MAN-01", "REQ-MAN-04")
 @pytest.mark.parametrize("case", NEGATIVE)
 def test_bad_manifests_are_refused(case: str) -> None:
     expect = expectation(case)
