@@ -16,6 +16,7 @@ INPUTS = (
     ),
     b"7f40-7f50 r-xp 0 0:0 0\n\n7f50-7f60 --xp 0 ff:ff 9 /\xff\n",
     b"7f40-7f50 r-xp 0 0:1 1 /a\n7f50-7f60 r-xp 0 0:1 1 /a (deleted)\n",
+    b"7f40-7f50 rwxp 0 0:1 1 /a\n7f50-7f60 r-xp 0 0:1 1 /a (deleted)\n",
     b"7f40-7f50 r-xp 0 ffffffffff:1 1 /a\n",
     b"r-xp 0 0:0 1 1 /a\n",
 )

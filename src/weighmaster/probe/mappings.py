@@ -91,7 +91,8 @@ def parse_maps(maps: str) -> tuple[MappedFile, ...]:
     permissions: dict[tuple[str, int, int], set[str]] = {}
     for mapping in _mappings(maps):
         permissions.setdefault((mapping.path, mapping.device, mapping.inode), set()).add(mapping.permissions)
-    return tuple(_mapped(key, found) for key, found in sorted(permissions.items()) if any("x" in p for p in found))
+    executable = (_mapped(key, found) for key, found in sorted(permissions.items()) if any("x" in p for p in found))
+    return tuple(dict.fromkeys(executable))  # without the mark of deletion two can be one
 
 
 def _mapped(key: tuple[str, int, int], permissions: set[str]) -> MappedFile:

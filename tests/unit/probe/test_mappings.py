@@ -65,6 +65,12 @@ def test_two_files_of_one_path_stay_two():
     assert [file.inode for file in files] == [1, 2]
 
 
+def test_a_file_deleted_and_linked_again_is_two_unless_neither_can_answer():
+    files = parse_maps(line("r-xp", "/lib/a.so") + line("r-xp", "/lib/a.so (deleted)"))
+    assert [file.fixed for file in files] == [True, False]
+    assert len(parse_maps(line("rwxp", "/lib/a.so") + line("r-xp", "/lib/a.so (deleted)"))) == 1
+
+
 def test_device_is_that_of_stat():
     (file,) = parse_maps(line("r-xp", "/lib/a.so", device="103:0a"))
     assert file.device == os.makedev(0x103, 0x0A)
