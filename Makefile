@@ -55,7 +55,7 @@ INTEROP := build/interop
 interop: $(STAMP)  ## Put every format to tools of others: each must refuse what we refuse. CI=1: none may be missing.
 	$(PIP) install -c constraints.txt -e '.[interop]'
 	mkdir -p $(INTEROP) && cp interop/package.json interop/package-lock.json $(INTEROP)/
-	-npm ci --prefix $(INTEROP) --no-audit --no-fund --loglevel=error
+	-npm ci --prefix $(INTEROP) --no-audit --no-fund --loglevel=error || npm ci --prefix $(INTEROP) --no-audit --no-fund
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q interop $(if $(CI),--must-run) $(RECORD)
 
 interop-full:    ## The same with cosign, fetched from a newer Debian suite; results go to interop/results.

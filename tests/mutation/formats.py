@@ -13,7 +13,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,28 +22,21 @@ from mutations import Mutation, mutations, mutations_of_lines
 from weighmaster.capture.probe_set import parse_probe_set
 from weighmaster.core.canonical import dumps
 from weighmaster.core.environment import parse_environment
+from weighmaster.core.instant import parse_instant
 from weighmaster.core.manifest import parse_table
 from weighmaster.core.statement import Statement, TableEntry
 from weighmaster.core.statement_reader import parse_statement
+from weighmaster.core.waiver import parse_waiver
 from weighmaster.errors import NotAdmitted
 from weighmaster.flows.artefact import Manifest, bind
+from weighmaster.flows.mark import Mark, mark_to_bytes, parse_mark
 from weighmaster.seal.bundle import make_bundle, open_sealed, parse_bundle
 from weighmaster.seal.check import identity_faults, require_signed
 from weighmaster.seal.dsse import pae
 from weighmaster.seal.keys import PrivateKey
-from weighmaster.seal.trust import (
-    Authority,
-    Identity,
-    ProductRule,
-    RoleThreshold,
-    RootKey,
-    Roots,
-    TimestampAuthority,
-    Trust,
-    TrustedKey,
-)
-from weighmaster.seal.trust_chain import open_trust, parse_chain
-from weighmaster.seal.trust_document import PAYLOAD_TYPE, trust_to_bytes
+from weighmaster.seal.trust import ProductRule, RoleThreshold, RootKey, Roots, Trust, TrustedKey
+from weighmaster.seal.trust_chain import open_trust
+from weighmaster.seal.trust_document import PAYLOAD_TYPE
 
 __all__ = ["FORMATS", "Format"]
 
@@ -55,7 +47,6 @@ VECTORS: Final = Path(__file__).parents[2] / "vectors"
 LIVE: Final = {path.name: path.read_bytes() for path in sorted((VECTORS / "manifest" / "live" / "manifest").iterdir())}
 COPY, TABLE, LEAVES = "statement.json", "tensors.S3.kernel.jsonl", "leaves.S3.kernel.bin"
 PRODUCT: Final = "thorax-triage"
-EVERYTHING: Final = VECTORS / "trust" / "everything" / "trust.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +90,10 @@ KEY: Final = PrivateKey(ed25519.Ed25519PrivateKey.from_private_bytes(hashlib.sha
 RULE: Final = ProductRule(
     product=PRODUCT, required_roles=(RoleThreshold(role="signer", threshold=1),), minimum_serial=7
 )
-NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
-ROOTS: Final = Roots(keys=(RootKey(person="Rosa", key=KEY.public),), threshold=1)
+NOW: Final = parse_instant("2026-11-24T12:00:00Z")
 TRUST: Final = Trust(
-    expires=datetime(2027, 11, 24, 12, tzinfo=UTC),
-    roots=ROOTS,
+    expires=parse_instant("2027-11-24T12:00:00Z"),
+    roots=Roots(keys=(RootKey(person="Rosa", key=KEY.public),), threshold=1),
     keys=(TrustedKey(person="Ana", key=KEY.public, roles=("signer",)),),
     products=(RULE,),
 )
@@ -131,6 +121,8 @@ def _filled() -> Statement:
     excluded = {"bytes": "4", "dtype": "float32", "name": "cache", "reason": "kv-cache", "shape": [1]}
     predicate["coverage"]["excluded"] = [excluded, {**excluded, "name": "room", "reason": "workspace"}]
     predicate["method"].update(extra=["a", "b"], materialized=["c", "d"])
+    evidence = {"files": 1, "key": sha256(b"key"), "kind": "oms-v1", "sha256": sha256(b"bundle")}
+    predicate["evidence"] = [evidence, {**evidence, "kind": "in-toto", "sha256": sha256(b"other")}]
     predicate["sources"].append({**predicate["sources"][0], "path": "tokenizer.json", "role": "tokenizer"})
     predicate["validation"].append({**predicate["validation"][0], "name": "annex.pdf"})
     return parse_statement(dumps(value), "statement")
@@ -239,6 +231,56 @@ def _plan_anew(plan: bytes) -> str:
     return sha256(parse_probe_set(made.probe_set or b"", PROBE).to_bytes())
 
 
+# The policy of the environment, and consent to what it halts on.
+
+
+def _policy() -> bytes:
+    rule = {"compare": "ge", "fact": "gpu.driver", "onDiff": "halt", "onMissing": "halt", "reference": "CR 1"}
+    listed = {**rule, "compare": "in", "fact": "host.*", "onDiff": "inform", "values": ["a", "b"]}
+    return dumps({"default": "halt", "rules": [{**rule, "values": []}, listed], "scheme": "environment-policy-v1"})
+
+
+def _with_policy(data: bytes, said: bytes) -> str:
+    assert SAID.environment is not None
+    payload = replace(SAID, environment=replace(SAID.environment, policy_sha256=sha256(said))).to_bytes()
+    found = opened(make_bundle(payload, KEY), {**FILES, "policy.json": data}).policy
+    return sha256(found.to_bytes()) if found else ""
+
+
+def _waiver() -> bytes:
+    before, after = {"status": "value", "value": "550.54.14"}, {"status": "value", "value": "550.90.07"}
+    predicate = {
+        "expires": "2027-01-31T00:00:00Z",
+        "facts": [
+            {"fact": "gpu.driver", "found": after, "validated": before},
+            {"fact": "gpu.vbios", "found": {"status": "absent", "value": None}, "validated": before},
+        ],
+        "policySha256": sha256(b"policy"),
+        "product": PRODUCT,
+        "reason": "security update",
+    }
+    return dumps(
+        {
+            "_type": "https://in-toto.io/Statement/v1",
+            "predicate": predicate,
+            "predicateType": "https://weighmaster.dev/waiver/v1",
+            "subject": [{"digest": {"sha256": sha256(b"root")}, "name": "weights"}],
+        }
+    )
+
+
+def _consented(bundle: bytes) -> str:
+    sealed = open_sealed((("w.sigstore.json", bundle),))
+    require_signed(sealed, TRUST, PRODUCT, now=NOW)
+    return sha256(parse_waiver(sealed.payload, "w").to_bytes())
+
+
+def _waiver_received(data: bytes) -> None:
+    bundle: Json = json.loads(make_bundle(_waiver(), KEY))
+    bundle["dsseEnvelope"]["payload"] = base64.b64encode(data).decode("ascii")
+    _consented(dumps(bundle))
+
+
 # What is not signed itself.
 
 
@@ -248,66 +290,39 @@ def _bundle_anew(data: bytes) -> str:
     return sha256(repr(bundle.payload + bundle.signature.value).encode())
 
 
-def _trust_document() -> bytes:
-    roots = tuple(sha256(text) for text in (b"a", b"b"))
-    roles = (*RULE.required_roles, RoleThreshold(role="approver", threshold=1))
-    rule = replace(
-        RULE,
-        accepted_roots=roots,
-        revoked_roots=roots[::-1],
-        max_excluded_bytes=10,
-        required_roles=roles,
-        waiver_roles=roles,
-    )
-    (listed,) = parse_chain(EVERYTHING.read_bytes(), "trust.json").current.trust.authorities
-    first, second = listed.certificate, listed.intermediates[0]
-    ben = PrivateKey(ed25519.Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"Ben").digest())).public
-    return trust_to_bytes(
-        replace(
-            TRUST,
-            keys=(*TRUST.keys, TrustedKey(person="Ben", key=ben, roles=("approver",), not_after=TRUST.expires)),
-            authorities=(
-                Authority(name="a", certificate=first, intermediates=(second,), revoked_serials=("4d", "5e")),
-                Authority(name="b", certificate=second),
-            ),
-            identities=(
-                Identity(person="Cay", authority="a", subject="email:cay@example.org", roles=("signer",)),
-                Identity(person="Dee", authority="b", subject="dns:dee.example.org", roles=("approver",)),
-            ),
-            timestamp_authorities=(
-                TimestampAuthority(name="s", certificates=(first,), intermediates=(second,)),
-                TimestampAuthority(name="t", certificates=(second,)),
-            ),
-            products=(rule, replace(RULE, product="stroke-triage")),
-        )
-    )
+def _everything() -> bytes:
+    """Return the trust document of the vector ``everything``, signed for by the roots of `TRUST`."""
+    envelope: Json = json.loads((VECTORS / "trust" / "everything" / "trust.json").read_bytes())["envelopes"][-1]
+    value: Json = json.loads(base64.b64decode(envelope["payload"]))
+    value["roots"] = TRUST.roots.document()
+    value["expires"] = "2027-11-24T12:00:00Z"
+    roots = [sha256(text) for text in (b"a", b"b")]
+    value["products"][0].update(acceptedRoots=roots, revokedRoots=roots[::-1])
+    return dumps(value)
 
 
-def _trust_file(document: bytes, signed: bytes) -> bytes:
-    """Return a trust file that holds `document` under a signature over `signed`."""
-    signature = KEY.sign(pae(PAYLOAD_TYPE, signed))
-    entry = {"keyid": KEY.public.fingerprint, "sig": base64.b64encode(signature).decode()}
-    payload = base64.b64encode(document).decode()
-    envelope = {"payload": payload, "payloadType": PAYLOAD_TYPE, "signatures": [entry]}
-    return dumps({"scheme": "weighmaster-trust-v1", "envelopes": [envelope]})
+DOCUMENT: Final = _everything()
+PIN: Final = TRUST.roots.fingerprint
 
 
-def _trust_received(data: bytes) -> None:
-    open_trust(_trust_file(data, TRUST_DOCUMENT), "trust.json", roots=ROOTS.fingerprint, now=NOW)
+def _enveloped(payload: bytes, signed: bytes) -> bytes:
+    """Return a trust file that holds `payload` under the signature over `signed`."""
+    signature = base64.b64encode(KEY.sign(pae(PAYLOAD_TYPE, signed))).decode("ascii")
+    envelope = {
+        "payload": base64.b64encode(payload).decode("ascii"),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": [{"keyid": KEY.public.fingerprint, "sig": signature}],
+    }
+    return dumps({"envelopes": [envelope], "scheme": "weighmaster-trust-v1"})
 
 
-def _trust_anew(data: bytes) -> str:
-    """Have the keeper sign the document. The pin and the moment come from elsewhere."""
-    held = open_trust(_trust_file(data, data), "trust.json", roots=ROOTS.fingerprint, now=NOW)
-    return sha256(trust_to_bytes(held.trust))
-
-
-TRUST_DOCUMENT: Final = _trust_document()
+def _trusted(data: bytes) -> str:
+    return open_trust(data, "trust.json", roots=PIN, now=NOW).sha256
 
 
 FREE: Final = "the signer's word; nothing else in the manifest says it"
 COUNT: Final = "a count for the reader; the gate shows the one that it finds itself"
-OWNER: Final = "what a trust document is there to say"
+OWNER: Final = "what a trust document is there to say; its keepers signed it"
 
 
 def _live(step: int) -> str:
@@ -318,10 +333,6 @@ STATEMENT_VARIES: Final = {
     **dict.fromkeys(("predicate.version", "predicate.reaction"), FREE),
     **dict.fromkeys(("predicate.validation", "predicate.validation[].name", "predicate.validation[].sha256"), FREE),
     "predicate.serial": "a higher number is a later manifest; a lower one is refused by the trust file, in step 3",
-    **dict.fromkeys(
-        ("predicate.evidence", *(f"predicate.evidence[].{key}" for key in ("files", "key", "sha256"))),
-        "what was verified when it was weighed; the bundle that it names is not in the manifest",
-    ),
     "predicate.tables": "their order: which of them the gate compares, `gateTable` says",
     **dict.fromkeys(("predicate.method.engine", "predicate.method.mapped"), FREE),
     **dict.fromkeys(
@@ -335,7 +346,16 @@ STATEMENT_VARIES: Final = {
         ),
         _live(6),
     ),
-    **dict.fromkeys(("predicate.environment.policy", "predicate.environment.policySha256"), _live(4)),
+    **dict.fromkeys(
+        (
+            "predicate.evidence",
+            "predicate.evidence[].files",
+            "predicate.evidence[].key",
+            "predicate.evidence[].kind",
+            "predicate.evidence[].sha256",
+        ),
+        "verified when the model was weighed; the bundles are not kept in the manifest",
+    ),
     **dict.fromkeys(
         (
             "predicate.sources",
@@ -374,19 +394,61 @@ PLAN_VARIES: Final = dict.fromkeys(
     ),
     "what the model is run with; the gate runs exactly this",
 )
+POLICY_VARIES: Final = dict.fromkeys(
+    (
+        *("rules", "rules[].fact", "rules[].reference", "rules[].values", "rules[].values[]"),
+        *("rules[].compare", "rules[].onDiff", "rules[].onMissing"),
+    ),
+    "what the policy is there to say",
+)
+WAIVER_VARIES: Final = dict.fromkeys(
+    (
+        *("subject[].digest.sha256", "predicate.expires", "predicate.facts", "predicate.facts[].fact"),
+        *("predicate.facts[].found", "predicate.facts[].found.value", "predicate.facts[].validated"),
+        *("predicate.facts[].validated.value", "predicate.policySha256", "predicate.product", "predicate.reason"),
+    ),
+    "compared with manifest and difference, in step 4; the reason is for people",
+)
 TRUST_VARIES: Final = dict.fromkeys(
     (
-        *("version", "expires", "authorities", "authorities[].intermediates", "authorities[].revokedSerials"),
-        *("authorities[].revokedSerials[]", "identities", "identities[].person", "identities[].revoked"),
-        *("identities[].roles[]", "identities[].subject", "timestampAuthorities", "timestampAuthorities[].name"),
-        *("timestampAuthorities[].intermediates", "keys[].notAfter", "products[].requiredRoles[].role"),
-        *("products[].waiverRoles", "products[].waiverRoles[].threshold"),
-        *("keys", "keys[].person", "keys[].revoked", "keys[].roles[]", "products", "products[].acceptedRoots"),
-        *("products[].acceptedRoots[]", "products[].maxExcludedBytes", "products[].minimumSerial"),
-        *("products[].product", "products[].requiredRoles", "products[].requiredRoles[].threshold"),
-        *("products[].revokedRoots", "products[].revokedRoots[]"),
+        *("authorities[].intermediates", "authorities[].revokedSerials", "authorities[].revokedSerials[]", "expires"),
+        *("identities", "identities[].person", "identities[].revoked", "identities[].roles[]", "identities[].subject"),
+        *("keys", "keys[].person", "keys[].revoked", "keys[].roles[]", "keys[].notAfter", "products"),
+        *("products[].acceptedRoots", "products[].acceptedRoots[]", "products[].revokedRoots"),
+        *("products[].revokedRoots[]", "products[].maxExcludedBytes", "products[].minimumSerial"),
+        *("products[].product", "products[].requiredRoles[].role", "products[].requiredRoles[].threshold"),
+        *("products[].waiverRoles", "products[].waiverRoles[].role", "products[].waiverRoles[].threshold"),
+        *("timestampAuthorities", "timestampAuthorities[].name", "version"),
     ),
     OWNER,
+)
+MARK: Final = mark_to_bytes(
+    Mark(
+        product=PRODUCT,
+        roots=sha256(b"roots"),
+        serial=7,
+        time=NOW,
+        trust_sha256=sha256(b"trust"),
+        trust_version=3,
+    )
+).split(b"\n")[0]
+
+
+def _mark_file(line: bytes, digested: bytes) -> bytes:
+    return line + b"\n" + sha256(digested + b"\n").encode() + b"\n"
+
+
+def _mark_received(line: bytes) -> None:
+    parse_mark(_mark_file(line, MARK), "mark")
+
+
+def _mark_anew(line: bytes) -> str:
+    return sha256(mark_to_bytes(parse_mark(_mark_file(line, line), "mark")))
+
+
+MARK_VARIES: Final = dict.fromkeys(
+    ("product", "roots", "serial", "time", "trustSha256", "trustVersion"),
+    "what the gate has seen; a mark is a plain file, and its digest tells damage alone",
 )
 
 FORMATS: Final = (
@@ -425,6 +487,22 @@ FORMATS: Final = (
         varies=ENVIRONMENT_VARIES,
     ),
     Format(
+        name="policy",
+        document=_policy(),
+        received=(lambda data: _with_policy(data, _policy()),),
+        bound="its SHA-256 in the statement",
+        signed_anew=lambda data: _with_policy(data, data),
+        varies=POLICY_VARIES,
+    ),
+    Format(
+        name="waiver",
+        document=_waiver(),
+        received=(_waiver_received,),
+        bound="the signature over it",
+        signed_anew=lambda data: _consented(make_bundle(data, KEY)),
+        varies=WAIVER_VARIES,
+    ),
+    Format(
         name="probe set",
         document=PLAN,
         received=(_plan_received,),
@@ -443,10 +521,27 @@ FORMATS: Final = (
     ),
     Format(
         name="trust document",
-        document=TRUST_DOCUMENT,
-        received=(_trust_received,),
-        bound="the signatures of its keepers",
-        signed_anew=_trust_anew,
+        document=DOCUMENT,
+        received=(lambda data: _trusted(_enveloped(data, DOCUMENT)),),
+        bound="the signatures of the keepers of its roots; the roots, by the pin",
+        signed_anew=lambda data: _trusted(_enveloped(data, data)),
         varies=TRUST_VARIES,
+    ),
+    Format(
+        name="trust file",
+        document=_enveloped(DOCUMENT, DOCUMENT),
+        received=(),
+        bound="nothing: it carries the signatures, and is accepted only with the document unchanged",
+        signed_anew=_trusted,
+        varies={},
+        any_spelling=True,
+    ),
+    Format(
+        name="mark",
+        document=MARK,
+        received=(_mark_received,),
+        bound="the SHA-256 beside it",
+        signed_anew=_mark_anew,
+        varies=MARK_VARIES,
     ),
 )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, TypeAlias, get_args
 
-from weighmaster.core import environment, manifest, source, statement, structure
+from weighmaster.core import environment, manifest, policy, source, statement, structure
 from weighmaster.core.canonical import loads
 from weighmaster.core.dtype import DTYPES
 from weighmaster.core.tensor import ViewKind
@@ -57,10 +57,13 @@ _LISTS: Final[tuple[Sequence[str], ...]] = (
     get_args(ViewKind),
     get_args(environment.Status),
     get_args(environment.Scope),
+    get_args(policy.Comparison),
+    get_args(policy.Level),
     manifest.LAYOUTS,
     manifest.ROLES,
     manifest.STAGES,
     source.ROLES,
+    source.EVIDENCE_KINDS,
     statement.EXCLUSION_REASONS,
     statement.MAPPED,
     statement.TRACES,
