@@ -97,6 +97,25 @@ def test_file_that_changes_while_it_is_judged_is_unreadable(tmp_path, monkeypatc
     assert bytecode_fact([one]) == Fact.unreadable("python.bytecode")
 
 
+def test_file_that_is_only_linked_to_meanwhile_is_read_again(tmp_path, monkeypatch):
+    one = module(tmp_path, "a")
+    real, links = compiled.judge, []
+
+    def meanwhile(*arguments):
+        verdicts = real(*arguments)
+        if not links:
+            links.append(tmp_path / "link")
+            links[0].hardlink_to(tmp_path / "a.pyc")
+            before = links[0].stat().st_ctime_ns
+            while links[0].stat().st_ctime_ns == before:  # the clock of the file system ticks every few milliseconds
+                links[0].chmod(0o600)
+        return verdicts
+
+    monkeypatch.setattr(bytecode.compiled, "judge", meanwhile)
+    assert bytecode_fact([one]) == GOOD
+    assert links
+
+
 class TestProcesses:
     @pytest.fixture(autouse=True)
     def many(self, monkeypatch):
