@@ -21,9 +21,9 @@ GOOD = Fact.of("python.bytecode", "as source")
 
 
 def forged(path, text):
-    path.write_bytes(
-        importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(compile(text, str(path), "exec", dont_inherit=True))
-    )
+    code = compile(text, str(path), "exec", dont_inherit=True)
+    header = importlib.util.MAGIC_NUMBER + b"\1\0\0\0" + bytes(8)  # one that is never checked against the source
+    path.write_bytes(header + marshal.dumps(code))
 
 
 def module(folder, name, text="x = 1\n", cached="x = 1\n"):
