@@ -353,7 +353,8 @@ def environment_section(environment: dict[str, Any], source: str) -> Iterator[st
         "The first collection reads every mapped library and imported file and compiles the sources of the packages "
         "that a class is bound to, to compare with their cached bytecode; what it found is remembered by device, "
         "inode, size and times, within the process only. `collect_env` runs tools and prints versions: it digests no "
-        "file and compares nothing, so it is the nearest peer and not an equal one."
+        "file and compares nothing, so it is the nearest peer and not an equal one. A repeated collection runs in one "
+        "thread and waits for nothing: what its wall seconds are above its CPU-seconds, other work on the machine took."
     )
 
 

@@ -125,14 +125,7 @@ def _copied(folder: Path, *names: str) -> None:
     roots = [root, *(Path(p) for p in PATHS)]
     for name in names:
         found = next(r / name for r in roots if (r / name).exists())
-        shutil.copytree(found, folder / name, copy_function=_link)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+        shutil.copytree(found, folder / name)
 
 
 def _info(name: str) -> str:
@@ -207,7 +200,7 @@ def copied(folder: Path) -> None:
     _copied(folder, "numpy", _info("numpy"))
     root = _file("numpy").parents[1]
     if (root / "numpy.libs").exists():
-        shutil.copytree(root / "numpy.libs", folder / "numpy.libs", copy_function=_link)
+        shutil.copytree(root / "numpy.libs", folder / "numpy.libs")
 
 
 def swapped_library(folder: Path) -> None:

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -29,9 +29,13 @@ Pair: TypeAlias = tuple[str, str]
 """Paths of a source and of its bytecode."""
 
 _NAME: Final = "python.bytecode"
-_JUDGED: Final[dict[tuple[Identity, Identity], bool]] = {}
+Identities: TypeAlias = tuple[Identity, Identity]
+
+_JUDGED: Final[dict[Identities, bool]] = {}
 """Whether the bytecode is that of the source, by what the kernel says about the two files."""
 
+_ATTEMPTS: Final = 2
+"""A link that somebody makes to a file, or a change of its rights, renews its ctime: then it is read once more."""
 _ALONE: Final = 64
 """Up to so many pairs, a process of its own costs more than it saves."""
 _PROCESSES: Final = 8
@@ -59,16 +63,24 @@ def bytecode_fact(modules: Iterable[LoadedModule]) -> Fact:
 
 def _verdicts(pairs: Sequence[Pair]) -> dict[Pair, bool | None]:
     """Return for each pair whether the bytecode is that of the source; None where that could not be found out."""
-    before = {pair: _identities(pair) for pair in pairs}
-    todo = [pair for pair, identities in before.items() if identities is not None and identities not in _JUDGED]
+    for _ in range(_ATTEMPTS):
+        identities = {pair: _identities(pair) for pair in pairs}
+        todo = [pair for pair, found in identities.items() if found is not None and found not in _JUDGED]
+        if not todo:
+            break
+        _remember(todo, identities)
+    now = {pair: _identities(pair) for pair in pairs}
+    return {pair: None if found is None else _JUDGED.get(found) for pair, found in now.items()}
+
+
+def _remember(todo: Sequence[Pair], before: Mapping[Pair, Identities | None]) -> None:
     for pair, verdict in zip(todo, _judge(todo), strict=True):
-        identities = before[pair]
-        if identities is not None and verdict != compiled.UNREADABLE and _identities(pair) == identities:
-            _JUDGED[identities] = verdict == compiled.AS_SOURCE
-    return {pair: None if identities is None else _JUDGED.get(identities) for pair, identities in before.items()}
+        found = before[pair]
+        if found is not None and verdict != compiled.UNREADABLE and _identities(pair) == found:
+            _JUDGED[found] = verdict == compiled.AS_SOURCE
 
 
-def _identities(pair: Pair) -> tuple[Identity, Identity] | None:
+def _identities(pair: Pair) -> Identities | None:
     try:
         return identity(pair[0]), identity(pair[1])
     except OSError:

@@ -7,6 +7,7 @@
 
 import gc
 import marshal
+import os
 import sys
 
 __all__ = ["AS_SOURCE", "DIFFERS", "UNREADABLE", "judge", "same_code"]
@@ -15,6 +16,7 @@ AS_SOURCE, DIFFERS, UNREADABLE = 0, 1, 2
 
 _HEADER = 16
 """Bytes before the code: magic number, flags, mtime and size or hash of the source (PEP 552)."""
+_FLAGS = 0b11
 _NORMAL = 2
 """Version of marshal's format in which equal objects give equal bytes: later ones mark shared objects by use counts."""
 
@@ -24,7 +26,8 @@ _Code = type((lambda: 0).__code__)
 def judge(pairs: list[tuple[str, str]], magic: bytes, optimize: int) -> list[int]:
     """Compare each pair of source file and bytecode file, in order.
 
-    The header's mtime is not believed: bytecode counts whether the interpreter would now take it or not.
+    Bytecode that the interpreter would not take (another version's, or older than its source by the header) is as if it
+    were not there. Everything else must be what the source compiles to, whatever the header says about the source.
 
     Args:
         pairs: paths of source and of its bytecode.
@@ -39,11 +42,11 @@ def judge(pairs: list[tuple[str, str]], magic: bytes, optimize: int) -> list[int
 
 def _verdict(source: str, cached: str, magic: bytes, optimize: int) -> int:
     try:
-        text, data = _content(source), _content(cached)
+        text, data, stat = _content(source), _content(cached), os.stat(source)  # noqa: PTH116  # nor of pathlib
     except OSError:
         return UNREADABLE
-    if data[:4] != magic:
-        return DIFFERS
+    if not _is_taken(data, magic, int(stat.st_mtime), stat.st_size):
+        return AS_SOURCE
     try:
         found = marshal.loads(memoryview(data)[_HEADER:])  # noqa: S302  # makes objects, runs nothing
         if type(found) is not _Code:
@@ -53,6 +56,14 @@ def _verdict(source: str, cached: str, magic: bytes, optimize: int) -> int:
     except (EOFError, TypeError, ValueError, SyntaxError):
         return DIFFERS
     return AS_SOURCE if same_code(expected, found) else DIFFERS
+
+
+def _is_taken(data: bytes, magic: bytes, mtime: int, size: int) -> bool:
+    """Tell whether the interpreter loads this bytecode (PEP 552); one that is checked by hash counts as loaded."""
+    flags, *about = (int.from_bytes(data[at : at + 4], "little") for at in (4, 8, 12))
+    if data[:4] != magic or len(data) < _HEADER or flags > _FLAGS:
+        return False
+    return flags != 0 or about == [mtime & 0xFFFFFFFF, size & 0xFFFFFFFF]
 
 
 def _content(path: str) -> bytes:

@@ -21,9 +21,9 @@ GOOD = Fact.of("python.bytecode", "as source")
 
 
 def forged(path, text):
-    path.write_bytes(
-        importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(compile(text, str(path), "exec", dont_inherit=True))
-    )
+    code = compile(text, str(path), "exec", dont_inherit=True)
+    header = importlib.util.MAGIC_NUMBER + b"\1\0\0\0" + bytes(8)  # one that is never checked against the source
+    path.write_bytes(header + marshal.dumps(code))
 
 
 def module(folder, name, text="x = 1\n", cached="x = 1\n"):
@@ -95,6 +95,25 @@ def test_file_that_changes_while_it_is_judged_is_unreadable(tmp_path, monkeypatc
 
     monkeypatch.setattr(bytecode.compiled, "judge", meanwhile)
     assert bytecode_fact([one]) == Fact.unreadable("python.bytecode")
+
+
+def test_file_that_is_only_linked_to_meanwhile_is_read_again(tmp_path, monkeypatch):
+    one = module(tmp_path, "a")
+    real, links = compiled.judge, []
+
+    def meanwhile(*arguments):
+        verdicts = real(*arguments)
+        if not links:
+            links.append(tmp_path / "link")
+            links[0].hardlink_to(tmp_path / "a.pyc")
+            before = links[0].stat().st_ctime_ns
+            while links[0].stat().st_ctime_ns == before:  # the clock of the file system ticks every few milliseconds
+                links[0].chmod(0o600)
+        return verdicts
+
+    monkeypatch.setattr(bytecode.compiled, "judge", meanwhile)
+    assert bytecode_fact([one]) == GOOD
+    assert links
 
 
 class TestProcesses:

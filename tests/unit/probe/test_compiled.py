@@ -14,6 +14,7 @@ from weighmaster.probe import compiled
 from weighmaster.probe.compiled import AS_SOURCE, DIFFERS, UNREADABLE, judge, same_code
 
 MAGIC = importlib.util.MAGIC_NUMBER
+REST = b"\1\0\0\0" + bytes(8)  # of the header: never checked against the source
 SOURCE = """
 import os
 
@@ -35,7 +36,7 @@ def write(folder, text, name="a"):
 def bytecode(folder, source, text, *, optimize=0, magic=MAGIC, name=None):
     code = compile(text, name or str(source), "exec", dont_inherit=True, optimize=optimize)
     path = folder / "a.pyc"
-    path.write_bytes(magic + bytes(12) + marshal.dumps(code))
+    path.write_bytes(magic + REST + marshal.dumps(code))
     return path
 
 
@@ -84,7 +85,7 @@ def test_another_level_of_optimization(tmp_path):
     assert (verdict(source, cached, 1), verdict(source, cached, 0)) == (AS_SOURCE, DIFFERS)
 
 
-@pytest.mark.parametrize("data", [b"", MAGIC, MAGIC + bytes(12), MAGIC + bytes(12) + b"c", b"\0" * 64])
+@pytest.mark.parametrize("data", [MAGIC + REST, MAGIC + REST + b"c", MAGIC + REST + bytes(64)])
 def test_damaged(tmp_path, data):
     source = write(tmp_path, SOURCE)
     (tmp_path / "a.pyc").write_bytes(data)
@@ -93,9 +94,31 @@ def test_damaged(tmp_path, data):
 
 def test_of_another_interpreter_or_no_code_at_all(tmp_path):
     source = write(tmp_path, SOURCE)
-    assert verdict(source, bytecode(tmp_path, source, SOURCE, magic=b"\0\0\r\n")) == DIFFERS
-    (tmp_path / "a.pyc").write_bytes(MAGIC + bytes(12) + marshal.dumps("text"))
+    assert verdict(source, bytecode(tmp_path, source, "x = 1", magic=b"\0\0\r\n")) == AS_SOURCE  # nobody takes it
+    (tmp_path / "a.pyc").write_bytes(MAGIC + REST + marshal.dumps("text"))
     assert verdict(source, tmp_path / "a.pyc") == DIFFERS
+
+
+@pytest.mark.parametrize(
+    ("flags", "late", "longer", "found"),
+    [
+        (0, 0, 0, DIFFERS),
+        (0, 1, 0, AS_SOURCE),
+        (0, 0, 1, AS_SOURCE),
+        (1, 1, 1, DIFFERS),
+        (3, 0, 0, DIFFERS),
+        (4, 0, 0, AS_SOURCE),
+    ],
+)
+def test_only_bytecode_that_the_interpreter_takes_counts(tmp_path, flags, late, longer, found):
+    source = write(tmp_path, SOURCE)
+    forged = bytecode(tmp_path, source, "x = 1")
+    stat = source.stat()
+    header = b"".join(n.to_bytes(4, "little") for n in (flags, int(stat.st_mtime) + late, stat.st_size + longer))
+    forged.write_bytes(MAGIC + header + forged.read_bytes()[16:])
+    assert verdict(source, forged) == found
+    forged.write_bytes(forged.read_bytes()[:15])
+    assert verdict(source, forged) == AS_SOURCE
 
 
 def test_source_that_does_not_compile_and_files_that_are_gone(tmp_path):
