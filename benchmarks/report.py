@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from measure import median
+from report_seal import seal_section
 
 __all__ = ["Goal", "environment_section", "goals", "newest", "render", "write"]
 
@@ -358,10 +359,19 @@ def environment_section(environment: dict[str, Any], source: str) -> Iterator[st
     )
 
 
+Result = tuple[dict[str, Any], str]
+"""What was measured, and the file that holds it, for print."""
+
+
 def render(
-    result: dict[str, Any], source: str, environment: dict[str, Any] | None = None, environment_source: str = ""
+    result: dict[str, Any],
+    source: str,
+    environment: dict[str, Any] | None = None,
+    environment_source: str = "",
+    *,
+    seal: Result | None = None,
 ) -> str:
-    """Return the page of one result, and of one of the environment's where there is any."""
+    """Return the page of one result, and of one of the environment's and one of the seal's where there is any."""
     every = goals(result, environment)
     missed = [g.what for g in every if not g.met]
     summary = f"{len(every) - len(missed)} of {len(every)} goals are met." + (
@@ -379,6 +389,7 @@ def render(
         *gate_section(result["gate"]),
         *start_section(result["start"]),
         *(() if environment is None else environment_section(environment, environment_source)),
+        *(() if seal is None else seal_section(*seal)),
     )
     return "\n\n".join((*head, *sections)) + "\n"
 
@@ -404,7 +415,7 @@ def method(result: dict[str, Any]) -> Iterator[str]:
 
 
 def newest(kind: str = "digest") -> Path:
-    """Return the newest result of one kind, ``digest`` or ``environment``.
+    """Return the newest result of one kind: ``digest``, ``environment`` or ``seal``.
 
     Raises:
         SystemExit: there is none.
@@ -417,9 +428,12 @@ def newest(kind: str = "digest") -> Path:
 
 def page() -> str:
     """Return the page of the newest results."""
-    paths = newest(), newest("environment")
-    digests, environment = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
-    return render(digests, f"`results/{paths[0].name}`", environment, f"`results/{paths[1].name}`")
+    (digests, source), environment, seal = (_read(newest(kind)) for kind in ("digest", "environment", "seal"))
+    return render(digests, source, *environment, seal=seal)
+
+
+def _read(path: Path) -> Result:
+    return json.loads(path.read_text(encoding="utf-8")), f"`results/{path.name}`"
 
 
 def write() -> None:
