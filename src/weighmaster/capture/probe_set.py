@@ -163,6 +163,8 @@ def parse_probe_set(data: bytes, file: str) -> ProbeSet:
     }
     calls = plan.objects("calls", lambda f: _read_call(f, tensors))
     plan.done()
+    if not calls:  # a model that is not run consumes nothing, and nothing of it would be traced
+        raise plan.fault("calls", "at least one call", "none")
     return ProbeSet(kind=kind, seed=seed, calls=calls, tensors=tuple(sorted(tensors.items())))
 
 

@@ -268,16 +268,15 @@ def _method(statement: Statement, live: TorchModel, steady: Steady | None) -> li
     faults: list[Fault] = []
     signed, method = statement.method, steady.traced.method if steady and steady.traced else None
     pairs = [
-        ("loader", signed.loader, live.loader),
-        ("extra", ", ".join(signed.extra), ", ".join(sorted(live.extra))),
+        ("loader", (signed.loader,), (live.loader,)),
+        ("extra", signed.extra, tuple(sorted(live.extra))),
     ]
     if method is not None:
-        pairs.append(("trace", signed.trace, method))
-    faults += [
-        StageFault(f"method: {what}", "differs from the signed one", expected=want or "none", found=have or "none")
-        for what, want, have in pairs
-        if want != have
-    ]
+        pairs.append(("trace", (signed.trace,), (method,)))
+    for what, want, have in pairs:
+        if want != have:
+            expected, found = (", ".join(names) or "none" for names in (want, have))
+            faults.append(StageFault(f"method: {what}", "differs from the signed one", expected=expected, found=found))
     return faults
 
 

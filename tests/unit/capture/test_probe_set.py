@@ -115,6 +115,7 @@ def set_call(plan: Any) -> Any:
         (set_call({"args": {}}), "an array of arguments"),
         (set_call({"kwargs": {"x": {"dict": {"a": {"call": 1}}}}}), "a tensor of this file"),
         (set_call({"again": 1}), "again"),
+        (lambda p, _h: p.update(calls=[]), "calls: expected at least one call, found none"),
         (lambda _p, h: h["__metadata__"].update(other="x"), "the one key 'probe-set'"),
     ],
 )

@@ -288,6 +288,12 @@ def test_step_6_other_extra_names(head: Any, sealed: Any) -> None:
     assert subjects(refusal, TensorSetFault) == ["more"]
 
 
+def test_step_6_one_extra_name_is_not_two(head: Any, sealed: Any) -> None:
+    one = torch.ones(1)
+    done = sealed(head(), example_inputs=torch.ones(1, 4), extra={"a, b": one})
+    assert "method: extra" in subjects(done.refuse(head(), extra={"a": one, "b": one}), StageFault)
+
+
 @pytest.mark.requirement("REQ-ADM-06")
 def test_step_6_a_model_that_cannot_run_the_probe_set(small: Any, head: Any, sealed: Any) -> None:
     refusal = sealed(small()).refuse(head())
