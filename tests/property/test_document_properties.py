@@ -108,7 +108,13 @@ def statements(draw: st.DrawFn) -> Statement:
     tables = tuple(draw(st.lists(ENTRIES, min_size=1, max_size=3, unique_by=lambda entry: (entry.stage, entry.view))))
     gate = draw(st.sampled_from(tables))
     live = gate.stage != "S0" or draw(st.booleans())
-    reference = st.builds(EnvironmentRef, sha256=DIGESTS, class_digest=DIGESTS, policy=WORDS, policy_sha256=DIGESTS)
+    reference = st.builds(
+        EnvironmentRef,
+        sha256=DIGESTS,
+        class_digest=DIGESTS,
+        policy=st.just("environment-policy-v1"),
+        policy_sha256=DIGESTS,
+    )
     return Statement(
         product=draw(WORDS),
         version=draw(WORDS),

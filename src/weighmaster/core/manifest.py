@@ -184,7 +184,8 @@ def parse_table(data: bytes, *, stage: str, view: ViewKind, file: str) -> Table:
         raise MalformedArtefact(file, "", expected="a line feed after the last row", found="none")
     rows: list[Row] = []
     for number, line in enumerate(data.split(b"\n")[:-1], start=1):
-        row = _read_row(Fields(loads_canonical(line, f"{file}:{number}"), file=f"{file}:{number}"), view)
+        where = f"{file}:{number}"
+        row = _read_as_written(line, where, view) or _read_row(Fields(loads_canonical(line, where), file=where), view)
         if rows and name_key(rows[-1].name) >= name_key(row.name):
             raise MalformedArtefact(
                 f"{file}:{number}", "name", expected=f"a name after {rows[-1].name!r}", found=repr(row.name)
@@ -195,6 +196,19 @@ def parse_table(data: bytes, *, stage: str, view: ViewKind, file: str) -> Table:
     # The received bytes are what was signed: they are kept, though equal to what we would write.
     table.__dict__["data"] = data
     return table
+
+
+def _read_as_written(line: bytes, where: str, view: ViewKind) -> Row | None:
+    """Return the row of a line that is byte for byte what `Row.line` writes of it; None for any other line.
+
+    Almost every line is one, and it is in canonical form then, without the strict parser's walk through it: a key twice,
+    a float or another spelling would be written otherwise. The strict parser says what is wrong with all others.
+    """
+    try:
+        row = _read_row(Fields(json.loads(line), file=where), view)
+        return row if row.line() == line else None
+    except (ValueError, MalformedArtefact, RecursionError):
+        return None
 
 
 def _read_row(fields: Fields, view: ViewKind) -> Row:

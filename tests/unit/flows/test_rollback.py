@@ -127,8 +127,9 @@ def test_a_mark_that_cannot_be_written_halts_before_the_first_pass(
 
 
 def test_a_completed_cycle_raises_the_mark(small: Any, sealed: Any, mark: Path) -> None:
-    moments = iter([NOW, NOW, NOW, NOW + timedelta(hours=2)])
-    admission = sealed(small()).admit(small(), mark=mark, wall=lambda: next(moments))
+    moment = [NOW]
+    admission = sealed(small()).admit(small(), mark=mark, wall=lambda: moment[0])
+    moment[0] += timedelta(hours=2)
     assert admission.recheck().cycle_complete
     kept = MarkFile(mark).read()
     assert kept is not None
