@@ -22,6 +22,7 @@ MIB: Final = 1 << 20
 
 def seal_section(result: dict[str, Any], source: str) -> Iterator[str]:
     """Yield the paragraphs of the section."""
+    cases = result["peers"]["table"]["cases"]
     yield f"## 7. Seal, trust and {result['rows']:,} rows, beside cosign"
     cosign = f"cosign {result['cosign']}" if result["cosign"] else "cosign was not at hand: **NOT RUN**"
     yield (
@@ -33,11 +34,11 @@ def seal_section(result: dict[str, Any], source: str) -> Iterator[str]:
     rows = [
         f"| {words} | {median(runs, 'cpu'):.2f} | {median(runs, 'peak') / MIB:.0f} |"
         for name, words in CASES.items()
-        if (runs := result["cases"].get(name))
+        if (runs := cases.get(name))
     ]
     yield "\n".join(("| whole process | CPU-s | peak MiB |", "| --- | --: | --: |", *rows))
-    if "cosign_table" in result["cases"]:
-        ours, theirs = (median(result["cases"][name], "cpu") for name in ("weighmaster", "cosign_table"))
+    if "cosign_table" in cases:
+        ours, theirs = (median(cases[name], "cpu") for name in ("weighmaster", "cosign_table"))
         yield (
             f"`weighmaster verify` takes {ours / theirs:.0f} times the CPU-seconds of cosign on the same statement and "
             "table, because it reads the table: each row is parsed strictly, held against its neighbours, and hashed "

@@ -201,8 +201,8 @@ def parse_table(data: bytes, *, stage: str, view: ViewKind, file: str) -> Table:
 def _read_as_written(line: bytes, where: str, view: ViewKind) -> Row | None:
     """Return the row of a line that is byte for byte what `Row.line` writes of it; None for any other line.
 
-    Almost every line is one, and it is in canonical form then, without the strict parser's walk through it: a key twice,
-    a float or another spelling would be written otherwise. The strict parser says what is wrong with all others.
+    Almost every line is one, and is in canonical form then, without the strict parser's walk through it: a key twice, a
+    float or another spelling would be written otherwise. The strict parser says what is wrong with all others.
     """
     try:
         row = _read_row(Fields(json.loads(line), file=where), view)
