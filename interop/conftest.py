@@ -8,12 +8,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from interop.certificates import Case, certificate_cases
 from interop.verdicts import Verdicts, write_results
 
 from weighmaster.capture.open_model import Opened
@@ -139,3 +140,13 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
     dump(opened, manifest, folder / "dump")
     export_oms(manifest, folder / "dump", key, folder / "model.sig")
     return Release(folder=folder, manifest=manifest, key=key, other=other, edwards=edwards)
+
+
+@pytest.fixture(scope="session")
+def certificates(
+    release: Release, tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Case]:
+    """Seals over the statement of the release by certificates, genuine and spoilt."""
+    tool("openssl")
+    table = (release.folder / "manifest" / release.manifest.gate.file_name).read_bytes()
+    return certificate_cases(release.manifest.payload, table, tmp_path_factory.mktemp("stamping"))

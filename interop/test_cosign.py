@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""cosign on our bundles, and our reader on what cosign signs. Offline, with bare keys."""
+"""cosign on our bundles, by bare keys and by certificates, and our reader on what cosign signs. Offline."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from interop import certificates as by
 from interop.bundles import GENUINE, edited, ours, seal_cases
 from interop.conftest import BUILD, Release
 from interop.test_model_signing import sources
-from interop.verdicts import BOTH, LAXER, NEITHER, Verdicts, run
+from interop.verdicts import BOTH, LAXER, NEITHER, STRICTER, Verdicts, run
 
 from weighmaster.core.statement import PREDICATE_TYPE
 from weighmaster.core.statement_reader import parse_statement
@@ -154,6 +155,65 @@ def test_export(cosign: Cosign, release: Release, verdicts: Verdicts) -> None:
         theirs=lambda: cosign.verify(path, release.public, *by_digest(root), kind=OMS_TYPE),
     )
     assert found == BOTH
+
+
+# -- by certificates --------------------------------------------------------------------------------------------------
+
+NO_LOGS = ("--insecure-ignore-tlog", "--insecure-ignore-sct", "--certificate-oidc-issuer-regexp", ".*")
+CERTIFICATES_LAX = {
+    "any purpose",
+    "intermediate revoked",
+    "no purpose",
+    "serial number revoked",
+    "the key revoked",
+    "the name revoked",
+    "timestamp from tomorrow",
+    "timestamp without the certificate of its signer",
+    "two timestamps",
+}
+
+
+def ask_by_certificate(cosign: Cosign, case: by.Case, *options: str) -> None:
+    """Verify with the trusted root that we export. `options`: whether timestamps count."""
+    for name, data in (("bundle.json", case.bundle), ("root.json", case.trusted_root), ("table", case.table)):
+        (cosign.work / name).write_bytes(data)
+    what = ("--certificate-identity", case.subject, "--type", PREDICATE_TYPE, "table")
+    words = ("--bundle", "bundle.json", "--trusted-root", "root.json", *options, *NO_LOGS, *what)
+    cosign("verify-blob-attestation", *words)
+
+
+@pytest.mark.requirement("REQ-INT-06")
+def test_certificates(
+    cosign: Cosign, release: Release, certificates: Mapping[str, by.Case], verdicts: Verdicts
+) -> None:
+    found = by.put(
+        TOOL, cosign.version, certificates, release.manifest, verdicts,
+        lambda _, case: ask_by_certificate(cosign, case, "--use-signed-timestamps"),
+    )  # fmt: skip
+    assert found == {name: by.verdict_of(name, CERTIFICATES_LAX, {by.NO_TIMESTAMP}) for name in certificates}
+
+
+# By the clock alone: neither can an expired certificate be shown to have been good, nor is any timestamp looked at.
+BY_THE_CLOCK = {
+    "timestamp within the validity": BOTH,
+    "no timestamp": BOTH,
+    "expired, no timestamp": NEITHER,
+    "expired since, timestamp within": STRICTER,
+    "not yet valid at the timestamp": LAXER,
+    "timestamp of another signature": LAXER,
+    "no timestamp authority listed": LAXER,
+}
+
+
+def test_certificates_where_timestamps_do_not_count(
+    cosign: Cosign, release: Release, certificates: Mapping[str, by.Case], verdicts: Verdicts
+) -> None:
+    cases = {name: certificates[name] for name in BY_THE_CLOCK}
+    found = by.put(
+        TOOL, cosign.version, cases, release.manifest, verdicts,
+        lambda _, case: ask_by_certificate(cosign, case), label="certificate, without --use-signed-timestamps",
+    )  # fmt: skip
+    assert found == BY_THE_CLOCK
 
 
 # -- the other direction: evidence about sources, signed by cosign ----------------------------------------------------

@@ -5,10 +5,16 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from interop import certificates as by
 from interop.bundles import GENUINE, encode, material, ours, seal_cases, signed
 from interop.conftest import Release
 from interop.verdicts import BOTH, LAXER, NEITHER, Refused, Verdicts, run
@@ -138,3 +144,100 @@ def test_we_read_keys_and_signatures_of_openssl(
         theirs=lambda: verify(openssl, data, public, tmp_path),
     )
     assert found == BOTH
+
+
+# -- by certificates: the lines of spec/seal.md, "By hand" ------------------------------------------------------------
+
+# It is not asked for names and revocations, 3.0 knows no purpose of signing code, and it sees no bundle.
+CERTIFICATES_UNSEEN = {
+    "a key beside the certificate",
+    "a part of the name expected",
+    "another name expected",
+    "any purpose",
+    "for servers",
+    "intermediate revoked",
+    "log entry",
+    "no purpose",
+    "serial number revoked",
+    "the key revoked",
+    "the name in capitals expected",
+    "the name in the subject alone",
+    "the name revoked",
+    "timestamp from tomorrow",
+    "timestamp over SHA-1",
+    "two timestamps",
+}
+
+
+@pytest.mark.requirement("REQ-INT-06")
+def test_certificates(
+    openssl: str,
+    version: str,
+    release: Release,
+    certificates: Mapping[str, by.Case],
+    verdicts: Verdicts,
+    tmp_path: Path,
+) -> None:
+    cases = {name: case for name, case in certificates.items() if name != by.ANOTHER_TABLE}  # it is handed no table
+    found = by.put(
+        "openssl verify, ts", version, cases, release.manifest, verdicts,
+        lambda _, case: verify_by_hand(openssl, case, tmp_path),
+    )  # fmt: skip
+    assert found == {name: by.verdict_of(name, CERTIFICATES_UNSEEN) for name in cases}
+
+
+def verify_by_hand(openssl: str, case: by.Case, work: Path) -> None:
+    """Verify timestamp, path and signature with the files of a bundle, as an auditor would by hand."""
+    message, signature = by_hand(case.bundle)
+    leaf, response = material_by_hand(case.bundle)
+    write(work, {"pae": message, "sig": signature, "leaf.der": leaf})
+    seconds = str(int(time.time())) if response is None else stamped_at(openssl, response, case, work)
+    authority = case.trust.authorities[0]
+    write(work, {"root.pem": pem(authority.certificate), "intermediates.pem": pem(*authority.intermediates)})
+    between = ("-untrusted", "intermediates.pem") if authority.intermediates else ()
+    words = ("verify", "-x509_strict", "-CAfile", "root.pem", *between, "-attime", seconds, "leaf.der")
+    run([openssl, *words], cwd=work)
+    key = run([openssl, "x509", "-inform", "DER", "-in", "leaf.der", "-pubkey", "-noout"], cwd=work)
+    write(work, {"key.pem": key.encode()})
+    if "ED25519" in run([openssl, "pkey", "-pubin", "-in", "key.pem", "-noout", "-text"], cwd=work):
+        words = ("pkeyutl", "-verify", "-pubin", "-rawin", "-inkey", "key.pem", "-sigfile", "sig", "-in", "pae")
+    else:
+        words = ("dgst", "-sha256", "-verify", "key.pem", "-signature", "sig", "pae")
+    run([openssl, *words], cwd=work)
+
+
+def stamped_at(openssl: str, response: bytes, case: by.Case, work: Path) -> str:
+    """Return the seconds of a timestamp over the file `sig`, after OpenSSL verified it."""
+    roots = [c for stamper in case.trust.timestamp_authorities for c in stamper.certificates]
+    write(work, {"r.tsr": response, "tsa-root.pem": pem(*roots)})
+    seconds = moment_of(run([openssl, "ts", "-reply", "-in", "r.tsr", "-text"], cwd=work))
+    words = ("ts", "-verify", "-in", "r.tsr", "-data", "sig", "-CAfile", "tsa-root.pem", "-attime", seconds)
+    run([openssl, *words], cwd=work)
+    return seconds
+
+
+def write(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+
+
+def pem(*certificates: x509.Certificate) -> bytes:
+    return b"".join(c.public_bytes(Encoding.PEM) for c in certificates)
+
+
+def material_by_hand(data: bytes) -> tuple[bytes, bytes | None]:
+    """Return certificate and timestamp of a bundle, by the standard library alone."""
+    found = json.loads(data)["verificationMaterial"]
+    if "certificate" not in found:
+        raise Refused("no certificate")
+    stamps = found.get("timestampVerificationData", {"rfc3161Timestamps": []})["rfc3161Timestamps"]
+    response = base64.b64decode(stamps[0]["signedTimestamp"]) if stamps else None
+    return base64.b64decode(found["certificate"]["rawBytes"]), response
+
+
+def moment_of(text: str) -> str:
+    """Return the seconds of `Time stamp: Jun  1 12:00:00 2021 GMT`, as `openssl ts -reply -text` prints it."""
+    found = re.search(r"^Time stamp: (\w{3} +\d+ [\d:]{8}(?:\.\d+)? \d{4}) GMT$", text, re.MULTILINE)
+    if found is None:
+        raise Refused(f"no moment in {text[-300:]}")
+    return str(int(datetime.strptime(f"{found[1]} +0000", "%b %d %H:%M:%S %Y %z").timestamp()))

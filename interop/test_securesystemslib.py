@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version as version_of
 from typing import Any
 
@@ -16,7 +17,18 @@ from interop.verdicts import BOTH, LAXER, NEITHER, Verdicts, refusing
 
 from weighmaster.core.canonical import dumps
 from weighmaster.seal.dsse import pae
-from weighmaster.seal.keys import InvalidSignature, PrivateKey, PublicKey
+from weighmaster.seal.keys import PrivateKey, PublicKey
+from weighmaster.seal.trust import RootKey, Roots, Trust
+from weighmaster.seal.trust_chain import (
+    SCHEME,
+    VerifiedTrust,
+    chain_to_bytes,
+    countersign,
+    new_chain,
+    open_trust,
+    parse_chain,
+)
+from weighmaster.seal.trust_document import PAYLOAD_TYPE
 
 dsse = pytest.importorskip("securesystemslib.dsse", reason="securesystemslib: not installed")
 signer = pytest.importorskip("securesystemslib.signer")
@@ -24,7 +36,6 @@ formats = pytest.importorskip("securesystemslib.exceptions")
 
 TOOL, VERSION = "securesystemslib", version_of("securesystemslib")
 REFUSALS = (formats.VerificationError, formats.FormatError, ValueError, KeyError)
-TRUST_TYPE = "application/vnd.weighmaster.trust.v1+json"
 # It is handed the envelope alone and sees nothing of what stands around it.
 LAX = {
     "base64_pad_bits",
@@ -75,29 +86,35 @@ def test_another_key(release: Release, verdicts: Verdicts) -> None:
 # -- the envelope of a trust file: several signatures, each named by the fingerprint of its key -----------------------
 
 
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def trust_file(a: PrivateKey, b: PrivateKey, *, threshold: int = 2) -> bytes:
+    """Return a trust file that Rosa and Sam keep and both signed."""
+    keepers = (RootKey(person="Rosa", key=a.public), RootKey(person="Sam", key=b.public))
+    trust = Trust(expires=datetime(2100, 1, 1, tzinfo=UTC), roots=Roots(keys=keepers, threshold=threshold))
+    return chain_to_bytes(countersign(countersign(new_chain(trust, "trust.json"), a), b))
+
+
 def trust_envelope(payload: bytes, *keys: PrivateKey) -> dict[str, Any]:
-    """Return a DSSE envelope as a trust file has it."""
-    signatures = [{"keyid": k.public.fingerprint, "sig": encode(k.sign(pae(TRUST_TYPE, payload)))} for k in keys]
-    return {"payload": encode(payload), "payloadType": TRUST_TYPE, "signatures": signatures}
+    """Return a DSSE envelope as a trust file has it, signed by these keys."""
+    signatures = [{"keyid": k.public.fingerprint, "sig": encode(k.sign(pae(PAYLOAD_TYPE, payload)))} for k in keys]
+    return {"payload": encode(payload), "payloadType": PAYLOAD_TYPE, "signatures": signatures}
 
 
-def two_of(keys: Sequence[PublicKey], envelope: dict[str, Any]) -> None:
-    """Verify by the rule of the trust file in the fewest words: distinct listed keys, all verify, at least two."""
-    message = pae(envelope["payloadType"], base64.b64decode(envelope["payload"]))
-    listed = {k.fingerprint: k for k in keys}
-    named = [s["keyid"] for s in envelope["signatures"]]
-    if len(set(named)) < 2 or len(set(named)) != len(named) or not set(named) <= set(listed):
-        raise InvalidSignature
-    for signature in envelope["signatures"]:
-        listed[signature["keyid"]].verify(base64.b64decode(signature["sig"]), message)
+def open_envelope(envelope: dict[str, Any], pin: str) -> VerifiedTrust:
+    """Open a trust file of this one envelope, as every gate does."""
+    return open_trust(dumps({"scheme": SCHEME, "envelopes": [envelope]}), "trust.json", roots=pin, now=NOW)
 
 
 def trust_cases(a: PrivateKey, b: PrivateKey, stranger: PrivateKey) -> dict[str, tuple[dict[str, Any], str]]:
-    payload = dumps({"expires": "2030-01-01T00:00:00Z", "version": 1})
-    good = trust_envelope(payload, a, b)
+    good = json.loads(trust_file(a, b))["envelopes"][0]
+    payload = base64.b64decode(good["payload"])
     one, two = good["signatures"]
     return {
-        "two of two": (good, BOTH),
+        "as we wrote it": (good, BOTH),
+        "signed for the test": (trust_envelope(payload, a, b), BOTH),
+        "in the other order": ({**good, "signatures": [two, one]}, BOTH),
         "one of two": ({**good, "signatures": [one]}, NEITHER),
         "one key twice": ({**good, "signatures": [one, one]}, NEITHER),
         "one key twice, signed twice": (trust_envelope(payload, a, a), NEITHER),
@@ -110,6 +127,8 @@ def trust_cases(a: PrivateKey, b: PrivateKey, stranger: PrivateKey) -> dict[str,
         "signatures swapped": ({**good, "signatures": [
             {**one, "sig": two["sig"]}, {**two, "sig": one["sig"]}]}, NEITHER),
         "a stranger beside two": (trust_envelope(payload, a, b, stranger), LAXER),
+        "payload of another document": (
+            {**good, "payload": json.loads(trust_file(a, b, threshold=1))["envelopes"][0]["payload"]}, NEITHER),
     }  # fmt: skip
 
 
@@ -117,15 +136,43 @@ def trust_cases(a: PrivateKey, b: PrivateKey, stranger: PrivateKey) -> dict[str,
 def test_trust_envelopes_with_a_threshold_of_two(release: Release, verdicts: Verdicts) -> None:
     keys = [release.key.public, release.edwards.public]
     theirs = [their_key(k, k.fingerprint) for k in keys]
+    pin = parse_chain(trust_file(release.key, release.edwards), "trust.json").current.trust.roots.fingerprint
     cases = trust_cases(release.key, release.edwards, release.other)
     found = {
         case: verdicts.ask(
             TOOL,
             VERSION,
             f"trust envelope: {case}",
-            ours=lambda envelope=envelope: two_of(keys, envelope),
+            ours=lambda envelope=envelope: open_envelope(envelope, pin),
             theirs=refusing(REFUSALS, lambda envelope=envelope: verify(envelope, theirs, 2)),
         )
         for case, (envelope, _) in cases.items()
     }
     assert found == {case: wanted for case, (_, wanted) in cases.items()}
+
+
+def sign_by_theirs(payload: bytes, keys: Sequence[PrivateKey]) -> dict[str, Any]:
+    """Return an envelope that the library's own signers signed, under the key names of a trust file."""
+    envelope = dsse.Envelope(payload, PAYLOAD_TYPE, {})
+    for key in keys:
+        envelope.sign(signer.CryptoSigner(key._key, their_key(key.public, key.public.fingerprint)))
+    found: dict[str, Any] = envelope.to_dict()
+    return found
+
+
+@pytest.mark.requirement("REQ-INT-02")
+def test_we_open_a_trust_file_that_the_library_signed(release: Release, verdicts: Verdicts) -> None:
+    both = (release.key, release.edwards)
+    data = trust_file(*both)
+    trust = parse_chain(data, "trust.json").current
+    theirs = [their_key(k.public, k.public.fingerprint) for k in both]
+    for case, keys, wanted in (("both", both, BOTH), ("one", both[:1], NEITHER)):
+        envelope = sign_by_theirs(trust.payload, keys)
+        found = verdicts.ask(
+            TOOL,
+            VERSION,
+            f"trust envelope signed by the library, {case} of two",
+            ours=lambda envelope=envelope: open_envelope(envelope, trust.trust.roots.fingerprint),
+            theirs=refusing(REFUSALS, lambda envelope=envelope: verify(envelope, theirs, 2)),
+        )
+        assert found == wanted

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""@sigstore/verify (npm) on our bundles, offline, with a bare key."""
+"""@sigstore/verify (npm) on our bundles, offline, by bare keys and by certificates."""
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Mapping
 
 import pytest
-from interop.bundles import GENUINE, ours, seal_cases
+from interop import certificates as by
+from interop.bundles import GENUINE, encode, ours, seal_cases
 from interop.conftest import BUILD, ROOT, Release
 from interop.verdicts import BOTH, LAXER, NEITHER, Refused, Verdicts, run
 
@@ -32,16 +32,15 @@ def version(node: str) -> str:
 
 
 def ask(node: str, bundles: Mapping[str, bytes], key: bytes, hint: str) -> dict[str, str | None]:
-    question = {
-        "key": key.decode(),
-        "hint": hint,
-        "bundles": {n: base64.b64encode(d).decode() for n, d in bundles.items()},
-    }
-    answer = run(
-        [node, ROOT / "interop/verify.cjs"], environment={"NODE_PATH": str(MODULES)}, data=json.dumps(question).encode()
-    )
+    by_key = {"key": key.decode(), "hint": hint}
+    return put_questions(node, {case: {"bundle": encode(data), **by_key} for case, data in bundles.items()})
+
+
+def put_questions(node: str, questions: Mapping[str, object]) -> dict[str, str | None]:
+    words = [node, ROOT / "interop/verify.cjs"]
+    answer = run(words, environment={"NODE_PATH": str(MODULES)}, data=json.dumps(questions).encode())
     said: dict[str, str | None] = json.loads(answer)
-    assert set(said) == set(bundles)
+    assert set(said) == set(questions)
     return said
 
 
@@ -97,3 +96,38 @@ def test_export(node: str, version: str, release: Release, verdicts: Verdicts) -
     said = ask(node, {"export": data}, key.pem, key.fingerprint)["export"]
     found = verdicts.ask(TOOL, version, "OMS export", ours=lambda: ours(data, key), theirs=lambda: refuse(said))
     assert found == BOTH
+
+
+# -- by certificates --------------------------------------------------------------------------------------------------
+
+# It looks at no purposes, at nobody's revocations, and at no timestamp's status; what is trusted says who stamps.
+CERTIFICATES_LAX = {
+    "any purpose",
+    "for servers",
+    "intermediate revoked",
+    "no purpose",
+    "serial number revoked",
+    "the key revoked",
+    "the name revoked",
+    "timestamp by a certificate for code as well",
+    "timestamp by a certificate for it, not critical",
+    "timestamp from tomorrow",
+    "timestamp that was not granted",
+    "timestamp without the certificate of its signer",
+}
+
+
+@pytest.mark.requirement("REQ-INT-06")
+def test_certificates(
+    node: str, version: str, release: Release, certificates: Mapping[str, by.Case], verdicts: Verdicts
+) -> None:
+    cases = {name: case for name, case in certificates.items() if name != by.ANOTHER_TABLE}  # it asks for no table
+    said = put_questions(
+        node,
+        {
+            name: {"bundle": encode(c.bundle), "trustedRoot": json.loads(c.trusted_root), "identity": c.subject}
+            for name, c in cases.items()
+        },
+    )
+    found = by.put(TOOL, version, cases, release.manifest, verdicts, lambda name, _: refuse(said[name]))
+    assert found == {name: by.verdict_of(name, CERTIFICATES_LAX, {by.NO_TIMESTAMP, by.ROOT_ALONE}) for name in cases}

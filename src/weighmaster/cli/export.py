@@ -14,8 +14,8 @@ from weighmaster.cli.summary import identity, identity_pairs
 from weighmaster.cli.verb import Outcome, common
 
 DESCRIPTION: Final = """\
-Write what is weighed in formats that tools of others check. Nothing is exported that differs from the manifest; the
-manifest's own signatures are not checked."""
+Write what is weighed, and whom you believe, in formats that tools of others check. Of a dump nothing is exported that
+differs from the manifest; the manifest's own signatures are not checked. A trust file must hold from its pin."""
 
 EXAMPLES: Final = (
     (
@@ -25,6 +25,10 @@ EXAMPLES: Final = (
     (
         "model_signing verify key dump --signature model.sig --public_key ana.key.pub",
         "the check by the OpenSSF tool, which knows nothing of Weighmaster",
+    ),
+    (
+        "weighmaster export trusted-root trust.json --roots $PIN -o trusted_root.json",
+        "the authorities of a trust file as cosign and other Sigstore verifiers read them (--trusted-root)",
     ),
 )
 
@@ -40,9 +44,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     oms.add_argument("--passphrase-file", metavar="FILE", type=Path, help="its first line is the passphrase")
     oms.add_argument("-o", "--out", metavar="SIG", type=Path, required=True, help="file of the bundle; a new one")
     common(oms)
+    text = "write the certification and timestamp authorities of a trust file as a Sigstore trusted root"
+    root = formats.add_parser("trusted-root", help=text, description=text, allow_abbrev=False)
+    root.add_argument("trust", metavar="TRUST", type=Path, help="trust file")
+    pin = "fingerprint of the roots at which the trust file must begin; keep it apart from the file"
+    root.add_argument("--roots", metavar="PIN", required=True, help=pin)
+    root.add_argument(
+        "-o", "--out", metavar="FILE", type=Path, required=True, help="trusted root; a former one is replaced"
+    )
+    common(root)
 
 
 def run(args: argparse.Namespace) -> Outcome:
+    """Export in the format that was asked for."""
+    return _oms(args) if args.format == "oms" else _trusted_root(args)
+
+
+def _trusted_root(args: argparse.Namespace) -> Outcome:
+    """Verify the trust file, and write its authorities."""
+    from weighmaster.flows.clock import wall_clock  # noqa: PLC0415  # not for the help
+    from weighmaster.flows.trusted_root import export_trusted_root  # noqa: PLC0415
+
+    verified = wm.read_trust(args.trust, args.roots, wall_clock())
+    done = export_trusted_root(verified, args.out)
+    document = {
+        "result": "exported",
+        "format": "sigstore-trusted-root-v0.1",
+        "trustVersion": verified.trust.version,
+        "trustSha256": verified.sha256,
+        "trustedRoot": str(done.path),
+        "authorities": done.authorities,
+        "timestampAuthorities": done.timestamp_authorities,
+    }
+    rows = [
+        ("trust file", f"{args.trust}, version {verified.trust.version}, holds from the pinned roots"),
+        ("written", str(done.path)),
+        *(("authority", name) for name in done.authorities),
+        *(("timestamps", name) for name in done.timestamp_authorities),
+        ("NOT in it", "persons, roles, thresholds, bare keys and revocations: the format has no place for them"),
+    ]
+    return Outcome(document=document, text=pairs(rows))
+
+
+def _oms(args: argparse.Namespace) -> Outcome:
     """Compare the dump with the manifest, and sign it."""
     from weighmaster.flows.oms import export_oms  # noqa: PLC0415  # not for the help
 

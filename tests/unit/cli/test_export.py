@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -130,3 +133,56 @@ def test_places_where_nothing_is_written(cli, dumped, out, said):
 
 def test_no_such_dump(cli, here):
     assert cli(*EXPORT).code == 2
+
+
+# -- trusted-root -----------------------------------------------------------------------------------------------------
+
+PKI = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[3] / "vectors" / "seal" / "pki.py")))
+ROOT_EXPORT = ("export", "trusted-root", "t.json", "-o", "root.json", "--roots")
+
+
+@pytest.fixture
+def listed(cli, here):
+    """Return the pin of a signed trust file with one authority and one timestamp authority with its own certificate."""
+    house, stamping = PKI.authority("House root"), PKI.authority("Stamping root")
+    made = {"house": house, "stamping": stamping, "stamper": PKI.stamper("Stamper", stamping)}
+    for name, each in made.items():
+        (here / f"{name}.pem").write_text(each.pem)
+    cli("trust", "init", "t.json", "--root", "Rosa=rosa.key.pub", "--expires", "2100-01-01")
+    cli("trust", "add-authority", "t.json", "--name", "House", "--certificate", "house.pem")
+    cli("trust", "add-timestamp-authority", "t.json", "--name", "TSA", "--certificate", "stamping.pem",
+        "--intermediate", "stamper.pem")  # fmt: skip
+    assert cli("trust", "sign", "t.json", "--key", "rosa.key").code == 0
+    return cli("trust", "show", "t.json", "--json").json["rootsFingerprint"]
+
+
+def test_trusted_root_of_a_trust_file(cli, here, listed):
+    run = cli(*ROOT_EXPORT, listed)
+    assert run.code == 0
+    assert "authority   House\ntimestamps  TSA\nNOT in it   persons, roles, thresholds, bare keys and rev" in run.out
+    written = json.loads((here / "root.json").read_bytes())
+    assert len(written["certificateAuthorities"]) == len(written["timestampAuthorities"]) == 1
+    document = cli(*ROOT_EXPORT, listed, "--json").json
+    assert (document["format"], document["trustVersion"]) == ("sigstore-trusted-root-v0.1", 1)
+    assert (document["authorities"], document["timestampAuthorities"]) == (["House"], ["TSA"])
+
+
+def test_trusted_root_of_another_pin(cli, here, listed):
+    run = cli(*ROOT_EXPORT, "0" * 64)
+    assert run.code == 13
+    assert "does not begin at the roots that are pinned here" in run.err
+    assert not (here / "root.json").exists()
+
+
+def test_trusted_root_of_an_unsigned_change(cli, here, listed):
+    cli("trust", "add-authority", "t.json", "--name", "Mallory", "--certificate", "stamping.pem")
+    run = cli(*ROOT_EXPORT, listed)
+    assert run.code == 13
+    assert "too few keepers of the roots signed" in run.err
+    assert not (here / "root.json").exists()
+
+
+def test_trusted_root_of_a_file_without_authorities(cli, here):
+    run = cli("export", "trusted-root", "trust.json", "-o", "root.json", "--roots", "PIN")
+    assert run.code == 2
+    assert "trust.json: expected at least one certification authority, found none to export" in run.err
