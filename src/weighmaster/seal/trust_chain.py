@@ -258,12 +258,12 @@ def amend(chain: Chain, trust: Trust) -> Chain:
     """Return the chain with `trust` as its current document, unsigned.
 
     A document that nobody signed yet is replaced; one that was signed is followed by the next version. One that was in
-    force stays in the chain where a later verifier needs it to follow a rotation.
+    force stays in the chain where a later verifier needs it to follow a rotation, or could until `trust` is signed.
     """
     head, before = chain.current, chain.envelopes[:-1]
     trust = replace(trust, version=head.trust.version + (1 if head.signatures else 0))
-    latest = before[-1].trust.roots.fingerprint if before else trust.roots.fingerprint
-    if head.trust.roots.fingerprint != latest and not missing_signatures(chain):
+    first = not before or head.trust.roots.fingerprint != before[-1].trust.roots.fingerprint
+    if first and not missing_signatures(chain):
         before = (*before, head)
     return replace(chain, envelopes=(*before, _unsigned(trust)))
 
@@ -294,4 +294,10 @@ def countersign(chain: Chain, signer: Signer) -> Chain:
     value = signer.sign(message)
     public.verify(value, message)  # a fault in token, memory or library is not published
     signed = replace(head, signatures=(*head.signatures, (public.fingerprint, value)))
-    return replace(chain, envelopes=(*chain.envelopes[:-1], signed))
+    return _settled(replace(chain, envelopes=(*chain.envelopes[:-1], signed)))
+
+
+def _settled(chain: Chain) -> Chain:
+    """Return the chain without a first document in whose place the current one stands: the same roots, all signed."""
+    same = len({e.trust.roots.fingerprint for e in chain.envelopes}) == 1
+    return chain if not same or missing_signatures(chain) else replace(chain, envelopes=(chain.current,))
