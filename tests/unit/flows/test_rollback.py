@@ -127,8 +127,9 @@ def test_a_mark_that_cannot_be_written_halts_before_the_first_pass(
 
 
 def test_a_completed_cycle_raises_the_mark(small: Any, sealed: Any, mark: Path) -> None:
-    moments = iter([NOW, NOW, NOW, NOW + timedelta(hours=2)])
-    admission = sealed(small()).admit(small(), mark=mark, wall=lambda: next(moments))
+    moment = [NOW]
+    admission = sealed(small()).admit(small(), mark=mark, wall=lambda: moment[0])
+    moment[0] += timedelta(hours=2)
     assert admission.recheck().cycle_complete
     kept = MarkFile(mark).read()
     assert kept is not None
@@ -154,6 +155,12 @@ def test_verify_reads_the_mark_and_does_not_raise_it(small: Any, sealed: Any, ma
     assert said(caught.value) == ["serial: older than one seen before (rollback); expected >= 2, found 1"]
     assert verify(new.gate().sealed, trust, expect="reader", now=NOW, mark=MarkFile(mark)).files is None
     assert mark.read_bytes() == before
+    mark.unlink()
+    done = verify(old.gate().sealed, trust, expect="reader", now=NOW, mark=MarkFile(mark))
+    assert [t for t in done.not_covered if t.startswith("rollback")] == [
+        "rollback: no high-water mark was read, so an older manifest or trust file would not be noticed"
+    ]
+    assert not mark.exists()
 
 
 # -- the trust file ---------------------------------------------------------------------------------------------------
