@@ -152,9 +152,10 @@ class TestProcesses:
         pairs = [(m.path, m.cached) for m in self.modules(tmp_path)]
         process = bytecode._start(pairs)
         assert process.wait(timeout=60) == 0
-        assert bytecode._answer(process, len(pairs)) == [compiled.AS_SOURCE] * 4 + [compiled.DIFFERS] + [
-            compiled.AS_SOURCE
-        ] * 4
+        assert (
+            bytecode._answer(process, len(pairs))
+            == [compiled.AS_SOURCE] * 4 + [compiled.DIFFERS] + [compiled.AS_SOURCE] * 4
+        )
 
     def test_source_that_goes_before_it_is_judged_is_unreadable(self, tmp_path, monkeypatch):
         modules, real = self.modules(tmp_path), bytecode._judge

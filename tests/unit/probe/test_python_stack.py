@@ -143,7 +143,9 @@ def test_record_that_is_no_text(site, monkeypatch):
     assert f"{site}/" not in installed().roots
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"dir_info": "x"}', '{"dir_info": 5}', "[" * 100_000, '{"dir_info": null}'])
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"dir_info": "x"}', '{"dir_info": 5}', "[" * 100_000, '{"dir_info": null}']
+)
 def test_damaged_origin_is_no_editable_installation(site, monkeypatch, text):
     info = install(site)
     plain = found_in(site, monkeypatch)
