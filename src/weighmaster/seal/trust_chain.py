@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
@@ -22,7 +22,7 @@ from weighmaster.errors import MalformedArtefact, NotAdmitted, SignatureFault, U
 from weighmaster.seal.bundle import Signer
 from weighmaster.seal.dsse import pae
 from weighmaster.seal.keys import InvalidSignature, PublicKey
-from weighmaster.seal.trust import Roots, Trust
+from weighmaster.seal.trust import RootKey, Roots, Trust
 from weighmaster.seal.trust_document import PAYLOAD_TYPE, parse_document, trust_to_bytes
 
 __all__ = [
@@ -186,8 +186,9 @@ def verify_chain(chain: Chain, roots: str) -> tuple[VerifiedTrust | None, tuple[
         detail = "does not begin at the roots that are pinned here"
         return None, (SignatureFault(chain.file, detail, expected=f"roots {roots}", found=f"roots {found}"),)
     trusted, faults = chain.envelopes[start].trust.roots, list[SignatureFault]()
+    known = _root_keys(chain)
     for envelope in chain.envelopes[start:]:  # (3) to (5)
-        faults += _envelope_faults(envelope, trusted, chain)
+        faults += _envelope_faults(envelope, trusted, known)
         trusted = envelope.trust.roots
     if faults:
         return None, tuple(faults)
@@ -202,9 +203,12 @@ def verify_chain(chain: Chain, roots: str) -> tuple[VerifiedTrust | None, tuple[
     return verified, ()
 
 
-def _envelope_faults(envelope: Envelope, trusted: Roots, chain: Chain) -> Iterator[SignatureFault]:
-    own, name = envelope.trust.roots, f"{chain.file}, version {envelope.trust.version}"
-    known = {k.key.fingerprint: k for e in chain.envelopes for k in e.trust.roots.keys}
+def _root_keys(chain: Chain) -> Mapping[str, RootKey]:
+    return {k.key.fingerprint: k for e in chain.envelopes for k in e.trust.roots.keys}
+
+
+def _envelope_faults(envelope: Envelope, trusted: Roots, known: Mapping[str, RootKey]) -> Iterator[SignatureFault]:
+    own, name = envelope.trust.roots, f"{envelope.trust.file}, version {envelope.trust.version}"
     message = pae(PAYLOAD_TYPE, envelope.payload)
     good = set[str]()
     for keyid, value in envelope.signatures:
@@ -251,7 +255,7 @@ def expiry_faults(trust: Trust, now: datetime) -> tuple[SignatureFault, ...]:
 def missing_signatures(chain: Chain) -> tuple[str, ...]:
     """Return in words who must still sign the current document; nothing where it is complete under its predecessor."""
     before = chain.envelopes[-2].trust.roots if len(chain.envelopes) > 1 else chain.current.trust.roots
-    return tuple(str(fault) for fault in _envelope_faults(chain.current, before, chain))
+    return tuple(str(fault) for fault in _envelope_faults(chain.current, before, _root_keys(chain)))
 
 
 def amend(chain: Chain, trust: Trust) -> Chain:

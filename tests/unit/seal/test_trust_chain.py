@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from weighmaster.errors import MalformedArtefact, NotAdmitted, UsageError
+from weighmaster.seal import trust_chain
 from weighmaster.seal.keys import PrivateKey, generate
 from weighmaster.seal.trust import RootKey, Roots, Trust
 from weighmaster.seal.trust_chain import (
@@ -338,3 +339,11 @@ def test_securesystemslib_verifies_the_envelope_and_its_threshold() -> None:
     envelope.payload = trust_to_bytes(document(expires=NOW))
     with pytest.raises(Exception, match=r"[Aa]ccepted signatures"):
         envelope.verify(keys, 1)
+
+
+def test_root_keys_are_gathered_once_however_long_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once per document, a file of the largest size would keep a gate for the better part of an hour."""
+    real, calls = trust_chain._root_keys, list[int]()
+    monkeypatch.setattr(trust_chain, "_root_keys", lambda chain: calls.append(1) or real(chain))
+    assert open_trust(chain_to_bytes(ROTATED), "t.json", roots=OLD.fingerprint, now=NOW).trust.version == 2
+    assert calls == [1]
