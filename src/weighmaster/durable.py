@@ -62,17 +62,27 @@ def locked(directory: Path) -> Iterator[None]:
     """Hold the exclusive lock of a directory, against other processes that ask for it (flock(2)).
 
     Raises:
-        StorageError: there is no such directory, or it cannot be opened.
+        StorageError: there is no such directory, or it cannot be opened or locked.
     """
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise StorageError(f"{directory}: cannot be locked: {error.strerror or error}") from error
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        _lock(fd, directory)
         yield
     finally:
+        # Closing alone would not do: a process forked meanwhile holds the same open directory, and with it the lock.
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_UN)
         os.close(fd)
+
+
+def _lock(fd: int, directory: Path) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except OSError as error:  # NFS has no exclusive lock of a directory
+        raise StorageError(f"{directory}: cannot be locked: {error.strerror or error}") from error
 
 
 def _sync_directory(directory: Path) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import socket
 import stat
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from weighmaster import durable
-from weighmaster.durable import read_whole, write_atomically
+from weighmaster.durable import locked, read_whole, write_atomically
 from weighmaster.errors import MalformedArtefact, StorageError, UsageError
 
 
@@ -199,3 +201,31 @@ class TestReading:
                 except (UsageError, MalformedArtefact):
                     continue
         assert len(names(Path("/proc/self/fd"))) == before
+
+
+class TestLock:
+    def test_a_process_forked_meanwhile_does_not_keep_it(self, tmp_path: Path) -> None:
+        """The child has the same open directory, and with it the lock, until it ends: a worker may never end."""
+        with locked(tmp_path):
+            reader, writer = os.pipe()
+            child = os.fork()
+            if not child:
+                os.close(writer)
+                os.read(reader, 1)
+                os._exit(0)
+        other = os.open(tmp_path, os.O_RDONLY)
+        try:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(other)
+            os.close(writer)
+            os.close(reader)
+            os.waitpid(child, 0)
+
+    def test_a_file_system_without_such_a_lock(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+
+        monkeypatch.setattr(durable.fcntl, "flock", refuse)
+        with pytest.raises(StorageError, match="cannot be locked: Bad file descriptor"), locked(tmp_path):
+            pytest.fail("entered without the lock")

@@ -77,6 +77,7 @@ def checked(case: str) -> tuple[CheckedWaiver, ...]:
         root=request["root"],
         policy_sha256=request["policySha256"],
         persons=frozenset(request["manifestSigners"]),
+        keys=frozenset(),
         trust=trust_of(request),
     )
     return check_waivers(read_waivers(bundles(case)), subject, parse_instant(request["now"]))

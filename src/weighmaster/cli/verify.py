@@ -64,7 +64,8 @@ def run(args: argparse.Namespace) -> Outcome:
         raise UsageError("--waiver: has no meaning where no model is loaded (--model)")
     now = wall_clock()
     trust = wm.read_trust(args.trust, args.roots, now)
-    if args.mark is not None and not args.mark.exists():
+    mark = None if args.mark is None else MarkFile(args.mark)
+    if mark is not None and mark.read() is None:
         raise UsageError(f"{args.mark}: no such mark")
     with ProgressBar(None) as progress:
         done = verify(
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> Outcome:
             trust,
             expect=args.expect,
             now=now,
-            mark=None if args.mark is None else MarkFile(args.mark),
+            mark=mark,
             source=args.source,
             model=args.model,
             waivers=args.waiver,

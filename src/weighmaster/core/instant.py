@@ -12,14 +12,14 @@ __all__ = ["CLOCK_SLACK", "instant_text", "parse_instant"]
 CLOCK_SLACK: Final = timedelta(seconds=300)
 """How far two honest clocks may be apart. A clock is set back, or a timestamp comes from the future, beyond that."""
 
-_FORM: Final = re.compile(r"[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", re.ASCII)
+_FORM: Final = re.compile(r"[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T(?!24)[0-9]{2}:[0-9]{2}:[0-9]{2}Z", re.ASCII)
 
 
 def parse_instant(text: str) -> datetime:
     """Return the moment that `text` names, aware and in UTC.
 
-    A leap second (``:60``) is refused: no clock that is read here counts it, and a moment has one spelling. Years begin
-    at 1000.
+    A leap second (``:60``) is refused: no clock that is read here counts it, and a moment has one spelling; so is hour
+    24, which newer interpreters take for the next day. Years begin at 1000.
 
     Raises:
         ValueError: another form, or no such day or time.

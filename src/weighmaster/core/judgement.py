@@ -84,12 +84,12 @@ def judge(validated: Environment, found: Environment, policy: Policy) -> tuple[D
 
 
 def _judge(name: str, expected: Fact | None, found: Fact | None, rule: Rule | None) -> Difference | None:
-    level: Level = rule.on_missing if rule is not None else "halt"
+    level: Level = rule.on_missing if rule is not None else "halt"  # (3)
     if "unreadable" in {fact.status for fact in (expected, found) if fact is not None}:
-        detail = "cannot be read, and what is not read is not equal"  # (3) also when both are unreadable
+        detail = "cannot be read, and what is not read is not equal"  # (4) also when both are unreadable
     elif expected is None:
         scope = found.scope if found is not None else "class"
-        detail = f"{scope} fact that the validated environment does not have"  # (4)
+        detail = f"{scope} fact that the validated environment does not have"  # (5)
     elif found is None:
         detail = f"{expected.scope} fact of the validated environment is gone"  # (5)
     else:

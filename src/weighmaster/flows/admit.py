@@ -7,6 +7,7 @@ trusted; from step 4 on all faults are collected and raised together.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,7 @@ from weighmaster.errors import (
     NotAdmitted,
     SourceFault,
     StageFault,
+    UsageError,
 )
 from weighmaster.flows.admission import Admission, Verdict
 from weighmaster.flows.artefact import PROBE_SET, Manifest, SealedManifest, read_manifest
@@ -110,10 +112,23 @@ class Gate:
         self._waivers = read_waivers(waivers)
         self._lease, self._clock, self._wall = lease, clock, wall
         self._guard = Guard(clock)
+        self._own: weakref.ref[Module] | None = None
 
     def guard(self, model: Module) -> None:
-        """Block forward passes of `model` from now on, until `admit` has admitted it."""
+        """Block forward passes of `model` from now on, until `admit` has admitted it.
+
+        Raises:
+            UsageError: the gate guards another module, or has admitted one.
+        """
+        self._require_own(model)
+        self._own = weakref.ref(model)
         torch_guard.install(model, self._guard.check)
+
+    def _require_own(self, model: Module) -> None:
+        """One guard stands before all that this gate guards: what opens it for one module opens it for another."""
+        own = None if self._own is None else self._own()
+        if own is not None and own is not model:
+            raise UsageError("gate: expected the module that it guards or has admitted, found another: one gate each")
 
     def admit(
         self, model: Module, *, loading_faults: tuple[Fault, ...] = (), progress: Progress | None = None
@@ -126,10 +141,14 @@ class Gate:
             progress: called with a number of bytes as they are digested.
 
         Raises:
-            NotAdmitted: with every fault found; its exit code is that of the lowest step.
+            NotAdmitted: with every fault found; its exit code is that of the lowest step. Also where an earlier
+                admission by this gate was revoked, for its guard never opens again.
+            UsageError: the gate guards another module, or has admitted one.
             MalformedArtefact: a file of the manifest, or the mark, does not follow its specification.
             StorageError: the mark cannot be read or written.
         """
+        self._require_own(model)
+        self._guard.require_not_revoked()
         # (1) Self-test: known answers through the reference and through the engine that will be used.
         _, wrong = self_test(self.engine)
         if wrong:
@@ -166,6 +185,7 @@ class Gate:
             raise AssertionError("a steady state without faults has a table and a trace")
         keeper = MarkKeeper(file=self.mark, trusted=trusted, wall=self._wall)
         keeper.keep()  # before the first pass: what is served once is never older than what the mark says
+        self._own = weakref.ref(live.model)
         self._guard.open(self._lease)
         coverage = observed.steady.traced.coverage
         return Admission(

@@ -65,15 +65,23 @@ class Guard:
         """
         if _probing.get():
             return
+        self.require_not_revoked()
         with self._lock:
-            until, revoked = self._until, self._revoked
-        if revoked is not None:
-            raise _blocked("the admission was revoked", revoked)
+            until = self._until
         if until is None:
             raise _blocked("the model has not been admitted", "no admission")
         late = self._clock() - until
         if late >= 0:
             raise _blocked("the lease ran out before a re-verification renewed it", f"{late:.1f} s after its end")
+
+    def require_not_revoked(self) -> None:
+        """Return unless it was closed for good.
+
+        Raises:
+            NotAdmitted: it was.
+        """
+        if self._revoked is not None:
+            raise _blocked("the admission was revoked", self._revoked)
 
     @staticmethod
     @contextlib.contextmanager

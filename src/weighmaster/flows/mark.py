@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from weighmaster.core.canonical import dumps, loads_canonical
 from weighmaster.core.fields import Fields
 from weighmaster.core.instant import CLOCK_SLACK, instant_text
 from weighmaster.durable import locked, read_whole, write_atomically
-from weighmaster.errors import IdentityFault, MalformedArtefact, NotAdmitted
+from weighmaster.errors import IdentityFault, MalformedArtefact, NotAdmitted, StorageError, UsageError
 from weighmaster.seal.trust_chain import VerifiedTrust, verify_chain
 
 __all__ = ["SCHEME", "Mark", "MarkFile", "mark_faults", "mark_to_bytes", "parse_mark"]
@@ -146,9 +147,16 @@ class MarkFile:
             MalformedArtefact: it is damaged.
             StorageError: it cannot be read.
         """
-        if not self.path.exists() and not self.path.is_symlink():
+        try:
+            self.path.lstat()
+            data = read_whole(self.path, limit=_MAX)
+        except FileNotFoundError:
             return None
-        return parse_mark(read_whole(self.path, limit=_MAX), str(self.path))
+        except OSError as error:
+            raise StorageError(f"{self.path}: cannot be read: {error.strerror or error}") from error
+        except UsageError as error:  # a directory, or a link to nothing: not a first start
+            raise StorageError(str(error)) from error
+        return parse_mark(data, str(self.path))
 
     def raise_to(self, found: Mark, trust: VerifiedTrust) -> None:
         """Write the mark raised to `found`; read it again under a lock first, for another gate may have raised it.
@@ -157,10 +165,11 @@ class MarkFile:
             NotAdmitted: it has been raised meanwhile, above what is before this gate.
             StorageError: it cannot be written; the mark is as it was.
         """
-        with locked(self.path.parent):
+        path = Path(os.path.realpath(self.path))  # the file itself: a link to it stays, and its lock is one for all
+        with locked(path.parent):
             before = self.read()
             if before is not None and (faults := mark_faults(before, found, trust)):
                 raise NotAdmitted(f"{self.path}: the mark stands higher", faults)
             after = found if before is None else before.raised(found)
             if after != before:
-                write_atomically(self.path, mark_to_bytes(after), mode=0o600)
+                write_atomically(path, mark_to_bytes(after), mode=0o600)

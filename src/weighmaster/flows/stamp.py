@@ -69,9 +69,11 @@ def fetch_timestamp(url: str, request: bytes, *, timeout: float = TIMEOUT) -> by
         timeout: seconds for the whole exchange.
 
     Raises:
-        UsageError: another kind of URL.
+        UsageError: another kind of URL, or one with a user or password.
         ServiceError: no answer, another answer than a timestamp response, or a longer one than any.
     """
+    if "@" in url.partition("?")[0]:  # not quoted: what stands before it may be a password
+        raise UsageError("expected a URL without user and password, found one with an @ before its query")
     deadline = time.monotonic() + timeout
     try:
         message = urllib.request.Request(url, data=request, headers=_HEADERS, method="POST")  # noqa: S310  # no other scheme: see _opener

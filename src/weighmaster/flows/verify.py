@@ -110,19 +110,19 @@ def verify(  # noqa: PLR0913  # each keyword is a decision of the caller
         files=files,
         file_tensors=tensors,
         verdict=verdict,
-        not_covered=tuple(_not_covered(files, verdict, mark)),
+        not_covered=tuple(_not_covered(files, verdict, marked=trusted.mark is not None)),
     )
 
 
-def _not_covered(files: int | None, verdict: Verdict | None, mark: MarkFile | None) -> Iterator[str]:
+def _not_covered(files: int | None, verdict: Verdict | None, *, marked: bool) -> Iterator[str]:
     if files is None:
         yield "no files were compared with the manifest"
     if verdict is None:
         yield "no model was loaded: what a load makes of the files (repacking, quantization, adapters) was not seen"
     else:
         yield from (line for line in verdict.not_covered if not line.startswith("rollback:"))
-    if mark is None:
-        yield "rollback: no high-water mark was given, so an older manifest or trust file would not be noticed"
+    if not marked:
+        yield "rollback: no high-water mark was read, so an older manifest or trust file would not be noticed"
     yield "another process than this one: only the gate inside the serving process admits what that process serves"
 
 
@@ -193,6 +193,7 @@ def _model(  # noqa: PLR0913, PLR0917
         extra=extra,
         waivers=waivers,
         engine=engine,
+        wall=lambda: trusted.now,
     )
     try:
         return gate.admit(opened.model, loading_faults=opened.faults, progress=progress).verdict, ()

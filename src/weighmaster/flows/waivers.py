@@ -34,6 +34,7 @@ class WaiverSubject:
         root: identity of its weights.
         policy_sha256: digest of its environment policy.
         persons: who signed it.
+        keys: fingerprints of the keys that signed it.
         trust: what is trusted.
     """
 
@@ -41,6 +42,7 @@ class WaiverSubject:
     root: str
     policy_sha256: str
     persons: frozenset[str]
+    keys: frozenset[str]
     trust: Trust
 
     @classmethod
@@ -58,6 +60,7 @@ class WaiverSubject:
             root=trusted.manifest.root,
             policy_sha256=environment.policy_sha256,
             persons=frozenset(s.person for s in trusted.signers),
+            keys=frozenset(s.fingerprint for s in trusted.signers),
             trust=trusted.trust,
         )
 
@@ -144,6 +147,9 @@ def _signers(
 def _same_person(signers: tuple[SignerRecord, ...], subject: WaiverSubject) -> Iterator[str]:
     for person in sorted({s.person for s in signers} & subject.persons):  # (6)
         yield f"{person} signed the manifest too, and who signed it does not waive its environment"
+    for signer in signers:  # one key is one person, whatever names certificates give its holder
+        if signer.fingerprint in subject.keys and signer.person not in subject.persons:
+            yield f"{signer.person} signed with a key that signed the manifest, for another person"
 
 
 def _mismatches(waiver: Waiver, subject: WaiverSubject, now: datetime) -> Iterator[str]:

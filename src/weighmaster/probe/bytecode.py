@@ -7,6 +7,7 @@ of its own, on all processors, without this process's interpreter lock; and once
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import marshal
 import os
@@ -14,7 +15,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Final, TypeAlias
 
 from weighmaster.core.environment import Fact
@@ -92,7 +92,7 @@ def _judge(todo: Sequence[Pair]) -> list[int]:
     if len(todo) <= _ALONE or not sys.executable:
         return _judge_here(todo)
     processes = min(_processors(), _PROCESSES, -(-len(todo) // _ALONE))
-    large_first = sorted(range(len(todo)), key=lambda i: -Path(todo[i][0]).stat().st_size)
+    large_first = sorted(range(len(todo)), key=lambda i: -_size(todo[i][0]))
     shares = [large_first[number::processes] for number in range(processes)]
     started = [_start([todo[i] for i in share]) for share in shares]
     found = dict[int, int]()
@@ -100,6 +100,13 @@ def _judge(todo: Sequence[Pair]) -> list[int]:
         pairs = [todo[i] for i in share]
         found |= zip(share, _answer(process, len(share)) or _judge_here(pairs), strict=True)
     return [found[i] for i in range(len(todo))]
+
+
+def _size(path: str) -> int:
+    try:
+        return identity(path)[2]
+    except OSError:  # gone meanwhile; whoever judges it will say so
+        return 0
 
 
 def _processors() -> int:
@@ -125,12 +132,11 @@ def _start(pairs: Sequence[Pair]) -> subprocess.Popen[bytes] | None:
     except OSError:
         return None
     request = marshal.dumps((list(pairs), importlib.util.MAGIC_NUMBER, sys.flags.optimize))
-    try:
-        if process.stdin is not None:
-            process.stdin.write(request)  # all of it is read before anything is answered
-            process.stdin.flush()
-    except OSError:
-        pass  # it ended; the answer will be none
+    pipe_in, process.stdin = process.stdin, None
+    with contextlib.suppress(OSError):  # it ended; the answer will be none
+        if pipe_in is not None:
+            with pipe_in:  # it begins once the request has ended, and so at once
+                pipe_in.write(request)
     return process
 
 

@@ -53,8 +53,8 @@ def _verdict(source: str, cached: str, magic: bytes, optimize: int) -> int:
             return DIFFERS
         # As importlib does it; the file's name is part of the code, and another where the image was built elsewhere.
         expected = compile(text, found.co_filename, "exec", dont_inherit=True, optimize=optimize)
-    except (EOFError, TypeError, ValueError, SyntaxError):
-        return DIFFERS
+    except (EOFError, TypeError, ValueError, SyntaxError, OverflowError, MemoryError, RecursionError):
+        return DIFFERS  # the last two: what is nested too deeply
     return AS_SOURCE if same_code(expected, found) else DIFFERS
 
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from weighmaster.core.environment import MAX_NAME, Fact, Scope
 from weighmaster.probe.file_digests import file_sha256
 from weighmaster.probe.modules import LoadedModule, in_standard_library, members, resolver
-from weighmaster.probe.records import modified_text, parse_record
+from weighmaster.probe.records import installer_text, modified_text, parse_record
 
 __all__ = ["Installed", "import_facts", "installed"]
 
@@ -47,7 +47,7 @@ def installed() -> Installed:
     """Read the RECORD of every distribution that this interpreter finds."""
     roots: dict[str, dict[str, str]] = {}
     for distribution in importlib.metadata.distributions():
-        record = parse_record(distribution.read_text("RECORD") or "")
+        record = parse_record(installer_text(distribution, "RECORD") or "")
         if record:
             files = roots.setdefault(os.path.realpath(str(distribution.locate_file(""))).rstrip("/") + "/", {})
             twice = {path: f"{files[path]} {record[path]}" for path in record.keys() & files.keys()}

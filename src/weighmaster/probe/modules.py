@@ -101,6 +101,6 @@ def standard_folder() -> str:
 
 @functools.cache
 def _standard_folders() -> tuple[str, ...]:
-    archive = f"{sys.base_prefix}/{sys.platlibdir}/python{sys.version_info.major}{sys.version_info.minor}.zip"
-    named = (standard_folder(), sysconfig.get_config_var("DESTSHARED"), archive)
+    # Not the archive that stands before them on the search path (pythonXY.zip): nobody digests what lies in it.
+    named = (standard_folder(), sysconfig.get_config_var("DESTSHARED"))
     return tuple(os.path.realpath(folder).rstrip("/") + "/" for folder in named if folder)

@@ -25,7 +25,7 @@ from weighmaster.probe.modules import (
     resolver,
     standard_folder,
 )
-from weighmaster.probe.records import parse_record, record_value, tree_value
+from weighmaster.probe.records import installer_text, parse_record, record_value, tree_value
 from weighmaster.probe.startup import customization_facts, pth_facts
 
 __all__ = ["DISTRIBUTIONS", "Kind", "python_facts"]
@@ -147,7 +147,8 @@ def _distribution(name: str, kind: Kind, used: _Used | None) -> tuple[Fact, ...]
     if found is None:
         facts: tuple[Fact, ...] = (Fact.absent(version, scope=scope),)
     else:
-        facts = (Fact.of(version, found.version, scope=scope),)
+        text = _version(found)
+        facts = (Fact.unreadable(version, scope=scope) if text is None else Fact.of(version, text, scope=scope),)
     if used is None and (found is None or not bound):
         return facts
     value = _value(found, used)
@@ -155,8 +156,17 @@ def _distribution(name: str, kind: Kind, used: _Used | None) -> tuple[Fact, ...]
     return (*facts, Fact.unreadable(record, scope=scope) if value is None else Fact.of(record, value, scope=scope))
 
 
+def _version(found: importlib.metadata.Distribution) -> str | None:
+    """Return the version, or None where its metadata are gone or damaged; such folders stay behind now and then."""
+    try:
+        text: object = found.version
+    except (KeyError, OSError, ValueError):
+        return None
+    return text if isinstance(text, str) and text else None
+
+
 def _value(found: importlib.metadata.Distribution | None, used: _Used | None) -> str | None:
-    text = None if found is None else found.read_text("RECORD")
+    text = None if found is None else installer_text(found, "RECORD")
     if found is None or text is None or _editable(found):
         return None if used is None else tree_value(used.folders)
     record, root = parse_record(text), str(found.locate_file(""))
@@ -164,9 +174,9 @@ def _value(found: importlib.metadata.Distribution | None, used: _Used | None) ->
 
 
 def _editable(found: importlib.metadata.Distribution) -> bool:
-    text = found.read_text("direct_url.json")
     try:
-        origin = json.loads(text) if text else {}
-    except ValueError:
+        origin = json.loads(installer_text(found, "direct_url.json") or "{}")
+    except (ValueError, RecursionError):
         return False
-    return isinstance(origin, dict) and bool(dict(origin.get("dir_info") or {}).get("editable"))
+    about = origin.get("dir_info") if isinstance(origin, dict) else None
+    return isinstance(about, dict) and bool(about.get("editable"))

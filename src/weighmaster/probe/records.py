@@ -11,19 +11,28 @@ import csv
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import Distribution
 from pathlib import Path
 from typing import Final
 
 from weighmaster.probe.file_digests import file_sha256
 from weighmaster.probe.modules import resolver
 
-__all__ = ["Record", "modified_text", "parse_record", "record_value", "tree_value"]
+__all__ = ["Record", "installer_text", "modified_text", "parse_record", "record_value", "tree_value"]
 
 Record = Mapping[str, str]
 """Path below the installation's root to SHA-256 in hexadecimal digits, sorted by path."""
 
 _CODE: Final = (".py", ".so")
 _PARSED: Final[dict[str, Record | None]] = {}
+
+
+def installer_text(distribution: Distribution, file: str) -> str | None:
+    """Return a file that the installer of a distribution wrote, or None where there is none that can be read."""
+    try:
+        return distribution.read_text(file)
+    except (OSError, ValueError):  # ValueError: it is no UTF-8
+        return None
 
 
 def parse_record(text: str) -> Record | None:

@@ -17,7 +17,7 @@ from weighmaster.probe.modules import LoadedModule
 
 __all__ = ["customization_facts", "pth_facts", "site_folders"]
 
-_EXECUTED: Final = (b"import ", b"import\t")
+_EXECUTED: Final = ("import ", "import\t")
 """Beginnings of the lines that the interpreter executes (module `site`); all others are paths or comments."""
 
 
@@ -52,9 +52,13 @@ def pth_facts(folders: Iterable[str] | None = None) -> tuple[Fact, ...]:
         lines = [line for folder in _different(folders) for path in _files(folder) for line in _lines(path)]
     except OSError:
         return (Fact.unreadable("python.pth"), Fact.unreadable("python.pth_paths", scope="instance"))
-    return _executed([line for line in lines if line.startswith(_EXECUTED)]), _paths(
-        [line for line in lines if not line.startswith(_EXECUTED)]
-    )
+    return _executed([line for line in lines if _runs(line)]), _paths([line for line in lines if not _runs(line)])
+
+
+def _runs(line: bytes) -> bool:
+    """Tell whether something of this line is executed: from Python 3.13 on, more than a line feed ends a line."""
+    pieces = line.decode("utf-8", "surrogateescape").splitlines()
+    return any(piece.startswith(_EXECUTED) for piece in pieces)
 
 
 def _different(folders: Iterable[str] | None) -> list[str]:
@@ -68,7 +72,7 @@ def _files(folder: str) -> list[Path]:
 
 def _lines(path: Path) -> list[bytes]:
     lines = (line.rstrip() for line in path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines())
-    return [line for line in lines if line and not line.startswith(b"#")]
+    return [line for line in lines if line and (_runs(line) or not line.startswith(b"#"))]
 
 
 def _executed(lines: list[bytes]) -> Fact:

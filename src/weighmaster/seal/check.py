@@ -9,7 +9,7 @@ from datetime import datetime
 
 from weighmaster.errors import IdentityFault, NotAdmitted, SignatureFault
 from weighmaster.seal.bundle import Sealed, Signature
-from weighmaster.seal.certificates import certified, moment_text
+from weighmaster.seal.certificates import Certified, certified, moment_text
 from weighmaster.seal.dsse import PAYLOAD_TYPE, pae
 from weighmaster.seal.keys import InvalidSignature, PublicKey
 from weighmaster.seal.timestamps import trusted_time
@@ -110,7 +110,7 @@ def _who(signature: Signature, trust: Trust, at: datetime) -> tuple[SignerRecord
             person=listed.person, roles=listed.roles, fingerprint=listed.key.fingerprint, file=signature.file
         ), listed.key
     holder = certified(signature.certificate, signature.file, trust, at)
-    _require_own_key(signature, trust, holder.key, holder.person)
+    _require_own_key(signature, trust, holder, at)
     return SignerRecord(
         person=holder.person,
         roles=holder.roles,
@@ -126,18 +126,11 @@ def _listed_key(signature: Signature, trust: Trust, at: datetime) -> TrustedKey:
     if listed is None:  # the hint only says which trusted key to try
         expected = f"a key listed in {trust.file}"
         raise SignatureFault(signature.file, "signed with a key that is not trusted", expected=expected, found=found)
-    _require_in_force(signature, listed)
-    if listed.not_after is not None and at > listed.not_after:
-        raise SignatureFault(
-            signature.file,
-            f"the key of {listed.person} counts no more",
-            expected=f"a signature made at the latest at {moment_text(listed.not_after)}",
-            found=f"one of {moment_text(at)}, by {'its timestamp' if signature.timestamp else 'the clock'}",
-        )
+    _require_in_force(signature, listed, at)
     return listed
 
 
-def _require_in_force(signature: Signature, listed: TrustedKey) -> None:
+def _require_in_force(signature: Signature, listed: TrustedKey, at: datetime) -> None:
     if listed.revoked:  # whenever it was made: who has the key could have asked for a timestamp too
         raise SignatureFault(
             signature.file,
@@ -145,14 +138,21 @@ def _require_in_force(signature: Signature, listed: TrustedKey) -> None:
             expected="a key in force",
             found=f"revoked key {listed.key.fingerprint}",
         )
+    if listed.not_after is not None and at > listed.not_after:
+        raise SignatureFault(
+            signature.file,
+            f"the key of {listed.person} counts no more",
+            expected=f"a signature made at the latest at {moment_text(listed.not_after)}",
+            found=f"one of {moment_text(at)}, by {'its timestamp' if signature.timestamp else 'the clock'}",
+        )
 
 
-def _require_own_key(signature: Signature, trust: Trust, key: PublicKey, person: str) -> None:
-    """A certificate makes neither a revoked key good again nor one person's key another's."""
-    listed = trust.key(key.fingerprint)
+def _require_own_key(signature: Signature, trust: Trust, holder: Certified, at: datetime) -> None:
+    """A certificate makes neither a key good again whose time is over nor one person's key another's."""
+    listed, person = trust.key(holder.key.fingerprint), holder.person
     if listed is None:
         return
-    _require_in_force(signature, listed)
+    _require_in_force(signature, listed, at)
     if listed.person != person:
         detail = f"the key in the certificate of {person} is listed for another person"
         raise SignatureFault(signature.file, detail, expected=f"a key of {person}", found=f"a key of {listed.person}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
@@ -22,7 +22,7 @@ from weighmaster.errors import MalformedArtefact, NotAdmitted, SignatureFault, U
 from weighmaster.seal.bundle import Signer
 from weighmaster.seal.dsse import pae
 from weighmaster.seal.keys import InvalidSignature, PublicKey
-from weighmaster.seal.trust import Roots, Trust
+from weighmaster.seal.trust import RootKey, Roots, Trust
 from weighmaster.seal.trust_document import PAYLOAD_TYPE, parse_document, trust_to_bytes
 
 __all__ = [
@@ -186,8 +186,9 @@ def verify_chain(chain: Chain, roots: str) -> tuple[VerifiedTrust | None, tuple[
         detail = "does not begin at the roots that are pinned here"
         return None, (SignatureFault(chain.file, detail, expected=f"roots {roots}", found=f"roots {found}"),)
     trusted, faults = chain.envelopes[start].trust.roots, list[SignatureFault]()
+    known = _root_keys(chain)
     for envelope in chain.envelopes[start:]:  # (3) to (5)
-        faults += _envelope_faults(envelope, trusted, chain)
+        faults += _envelope_faults(envelope, trusted, known)
         trusted = envelope.trust.roots
     if faults:
         return None, tuple(faults)
@@ -202,9 +203,12 @@ def verify_chain(chain: Chain, roots: str) -> tuple[VerifiedTrust | None, tuple[
     return verified, ()
 
 
-def _envelope_faults(envelope: Envelope, trusted: Roots, chain: Chain) -> Iterator[SignatureFault]:
-    own, name = envelope.trust.roots, f"{chain.file}, version {envelope.trust.version}"
-    known = {k.key.fingerprint: k for e in chain.envelopes for k in e.trust.roots.keys}
+def _root_keys(chain: Chain) -> Mapping[str, RootKey]:
+    return {k.key.fingerprint: k for e in chain.envelopes for k in e.trust.roots.keys}
+
+
+def _envelope_faults(envelope: Envelope, trusted: Roots, known: Mapping[str, RootKey]) -> Iterator[SignatureFault]:
+    own, name = envelope.trust.roots, f"{envelope.trust.file}, version {envelope.trust.version}"
     message = pae(PAYLOAD_TYPE, envelope.payload)
     good = set[str]()
     for keyid, value in envelope.signatures:
@@ -251,19 +255,19 @@ def expiry_faults(trust: Trust, now: datetime) -> tuple[SignatureFault, ...]:
 def missing_signatures(chain: Chain) -> tuple[str, ...]:
     """Return in words who must still sign the current document; nothing where it is complete under its predecessor."""
     before = chain.envelopes[-2].trust.roots if len(chain.envelopes) > 1 else chain.current.trust.roots
-    return tuple(str(fault) for fault in _envelope_faults(chain.current, before, chain))
+    return tuple(str(fault) for fault in _envelope_faults(chain.current, before, _root_keys(chain)))
 
 
 def amend(chain: Chain, trust: Trust) -> Chain:
     """Return the chain with `trust` as its current document, unsigned.
 
     A document that nobody signed yet is replaced; one that was signed is followed by the next version. One that was in
-    force stays in the chain where a later verifier needs it to follow a rotation.
+    force stays in the chain where a later verifier needs it to follow a rotation, or could until `trust` is signed.
     """
     head, before = chain.current, chain.envelopes[:-1]
     trust = replace(trust, version=head.trust.version + (1 if head.signatures else 0))
-    latest = before[-1].trust.roots.fingerprint if before else trust.roots.fingerprint
-    if head.trust.roots.fingerprint != latest and not missing_signatures(chain):
+    first = not before or head.trust.roots.fingerprint != before[-1].trust.roots.fingerprint
+    if first and not missing_signatures(chain):
         before = (*before, head)
     return replace(chain, envelopes=(*before, _unsigned(trust)))
 
@@ -294,4 +298,10 @@ def countersign(chain: Chain, signer: Signer) -> Chain:
     value = signer.sign(message)
     public.verify(value, message)  # a fault in token, memory or library is not published
     signed = replace(head, signatures=(*head.signatures, (public.fingerprint, value)))
-    return replace(chain, envelopes=(*chain.envelopes[:-1], signed))
+    return _settled(replace(chain, envelopes=(*chain.envelopes[:-1], signed)))
+
+
+def _settled(chain: Chain) -> Chain:
+    """Return the chain without a first document in whose place the current one stands: the same roots, all signed."""
+    same = len({e.trust.roots.fingerprint for e in chain.envelopes}) == 1
+    return chain if not same or missing_signatures(chain) else replace(chain, envelopes=(chain.current,))

@@ -278,7 +278,7 @@ def test_the_pin_comes_from_elsewhere(cli, here):
 
 
 def test_a_mark_is_read_and_not_raised(cli, here, nobody):
-    assert "rollback: no high-water mark was given" in cli(*VERIFY).out
+    assert "rollback: no high-water mark was read" in cli(*VERIFY).out
     assert cli(*VERIFY, "--mark", "absent").code == 2
     trust = wm.read_trust(here / "trust.json", nobody.roots.fingerprint, wall_clock())
     mark = Mark.of(trust, product="net", serial=8, time=wall_clock())

@@ -70,6 +70,36 @@ def test_a_refused_model_stays_blocked(small: Any, sealed: Any, flip_bit: Any) -
     refused(lambda: model(X), "has not been admitted")
 
 
+@pytest.mark.requirement("REQ-ADM-16")
+def test_what_was_admitted_does_not_open_the_gate_for_another_module(small: Any, sealed: Any, flip_bit: Any) -> None:
+    gate, good, bad = sealed(small()).gate(), small(), small()
+    flip_bit(bad.down.bias)
+    gate.admit(good)
+    with pytest.raises(UsageError, match="expected the module that it guards or has admitted, found another"):
+        gate.guard(bad)
+    with pytest.raises(UsageError, match="found another"):
+        gate.admit(bad)
+    gate.guard(good)
+    good(X)
+
+
+@pytest.mark.requirement("REQ-ADM-16")
+def test_a_guarded_module_is_the_one_that_is_admitted(small: Any, sealed: Any) -> None:
+    gate, model = sealed(small()).gate(), small()
+    gate.guard(model)
+    with pytest.raises(UsageError, match="found another"):
+        gate.admit(small())
+    refused(lambda: model(X), "has not been admitted")
+    gate.admit(model)
+    model(X)
+
+
+def test_after_a_revocation_there_is_no_second_verdict(small: Any, sealed: Any) -> None:
+    gate, model = sealed(small()).gate(), small()
+    gate.admit(model).revoke("maintenance")
+    refused(lambda: gate.admit(model), "the admission was revoked")
+
+
 @pytest.mark.requirement("REQ-ADM-16", "REQ-REV-04")
 def test_the_lease_ends_and_a_cycle_renews_it(small: Any, sealed: Any, fake_clock: Any) -> None:
     done, model = sealed(small()), small()

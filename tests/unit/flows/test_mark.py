@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -195,8 +197,37 @@ def test_a_damaged_mark_is_no_first_start(tmp_path: Path) -> None:
         MarkFile(tmp_path / "mark").read()
     (tmp_path / "mark").unlink()
     (tmp_path / "mark").symlink_to("nowhere")
-    with pytest.raises(Exception, match="No such file"):
+    with pytest.raises(StorageError, match="No such file"):
         MarkFile(tmp_path / "mark").read()
+    (tmp_path / "mark").unlink()
+    (tmp_path / "mark").mkdir()
+    with pytest.raises(StorageError, match="is no regular file"):
+        MarkFile(tmp_path / "mark").read()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOTDIR, errno.EIO, errno.ESTALE])
+def test_a_mark_that_cannot_be_looked_for_is_no_first_start(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "lstat", refuse)
+    with pytest.raises(StorageError, match=f"mark: cannot be read: {os.strerror(number)}"):
+        MarkFile(tmp_path / "mark").read()
+
+
+def test_a_link_to_the_mark_is_kept_and_the_mark_behind_it_raised(tmp_path: Path) -> None:
+    """Two gates, one by the link: there is one mark, not two from the first write on."""
+    (tmp_path / "volume").mkdir()
+    real, link = MarkFile(tmp_path / "volume" / "mark"), MarkFile(tmp_path / "mark")
+    real.raise_to(mark_of(FIRST), opened(FIRST))
+    link.path.symlink_to(real.path)
+    link.raise_to(mark_of(FIRST, serial=9), opened(FIRST))
+    assert link.path.is_symlink()
+    kept = real.read()
+    assert kept is not None
+    assert kept.serial == 9
 
 
 @pytest.mark.requirement("REQ-MRK-09")

@@ -155,6 +155,12 @@ def test_verify_reads_the_mark_and_does_not_raise_it(small: Any, sealed: Any, ma
     assert said(caught.value) == ["serial: older than one seen before (rollback); expected >= 2, found 1"]
     assert verify(new.gate().sealed, trust, expect="reader", now=NOW, mark=MarkFile(mark)).files is None
     assert mark.read_bytes() == before
+    mark.unlink()
+    done = verify(old.gate().sealed, trust, expect="reader", now=NOW, mark=MarkFile(mark))
+    assert [t for t in done.not_covered if t.startswith("rollback")] == [
+        "rollback: no high-water mark was read, so an older manifest or trust file would not be noticed"
+    ]
+    assert not mark.exists()
 
 
 # -- the trust file ---------------------------------------------------------------------------------------------------

@@ -147,6 +147,13 @@ def test_other_answers(answer: Answer, message: str, serve: Callable[[Answer], s
     assert str(caught.value) == f"{url}: {message}"
 
 
+@pytest.mark.parametrize("url", ["https://ana:pa55@tsa.example/", "http://pa55@[::1", "ftp://ana:pa55@x", "http:pa55@"])
+def test_a_password_in_an_address_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(UsageError, match="expected a URL without user and password") as caught:
+        fetch_timestamp(url, b"")
+    assert "pa55" not in str(caught.value)
+
+
 def test_a_redirection_is_not_followed(serve: Callable[[Answer], str]) -> None:
     reached = []
     target = serve(_answering(200, REPLY, lambda request: reached.append(request) or b"x"))  # type: ignore[func-returns-value]

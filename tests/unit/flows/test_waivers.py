@@ -17,6 +17,7 @@ from weighmaster.core.policy import Policy, Rule
 from weighmaster.core.waiver import Waiver
 from weighmaster.errors import EnvironmentFault, MalformedArtefact, NotAdmitted, NotWeighed, UsageError
 from weighmaster.flows.waive import countersign, waive
+from weighmaster.flows.waivers import WaiverSubject, check_waivers, read_waivers
 from weighmaster.flows.weigh import weigh
 from weighmaster.seal.keys import PrivateKey, generate
 from weighmaster.seal.trust import RoleThreshold, TrustedKey
@@ -253,6 +254,26 @@ def test_a_key_that_is_not_trusted_or_has_not_the_role(
     path = waived(done, ben, tmp_path / "b")
     other = replace(done, trust=replace(done.trust, keys=keys))
     assert "role approver: too few persons signed" in refusal(other, head(), path).detail
+
+
+@pytest.mark.requirement("REQ-WAI-02")
+def test_the_key_that_signed_the_manifest_does_not_waive_under_another_name(
+    done: Any, ben: PrivateKey, tmp_path: Path
+) -> None:
+    """An authority can certify one key for two persons: Ben's key signed the manifest there, as Carol's."""
+    path, environment = waived(done, ben, tmp_path / "w"), done.manifest.statement.environment
+    subject = WaiverSubject(
+        product="reader",
+        root=done.manifest.root,
+        policy_sha256=environment.policy_sha256,
+        persons=frozenset({"Carol"}),
+        keys=frozenset({ben.public.fingerprint}),
+        trust=done.trust,
+    )
+    (waiver,) = check_waivers(read_waivers([path]), subject, NOW)
+    assert waiver.problems == ("Ben signed with a key that signed the manifest, for another person",)
+    (waiver,) = check_waivers(read_waivers([path]), replace(subject, keys=frozenset({"0" * 64})), NOW)
+    assert waiver.problems == ()
 
 
 @pytest.mark.requirement("REQ-WAI-03")

@@ -147,6 +147,26 @@ class TestProcesses:
         monkeypatch.setattr(bytecode.subprocess, "Popen", killed)
         assert bytecode_fact(self.modules(tmp_path)) == Fact.unreadable("python.bytecode")
 
+    def test_all_processes_work_at_once(self, tmp_path):
+        """Each ends without being asked for its answer: none waits for the one before it."""
+        pairs = [(m.path, m.cached) for m in self.modules(tmp_path)]
+        process = bytecode._start(pairs)
+        assert process.wait(timeout=60) == 0
+        assert (
+            bytecode._answer(process, len(pairs))
+            == [compiled.AS_SOURCE] * 4 + [compiled.DIFFERS] + [compiled.AS_SOURCE] * 4
+        )
+
+    def test_source_that_goes_before_it_is_judged_is_unreadable(self, tmp_path, monkeypatch):
+        modules, real = self.modules(tmp_path), bytecode._judge
+
+        def late(todo):
+            Path(modules[0].path).unlink(missing_ok=True)
+            return real(todo)
+
+        monkeypatch.setattr(bytecode, "_judge", late)
+        assert bytecode_fact(modules) == Fact.unreadable("python.bytecode")
+
     def test_process_that_does_not_end_is_unreadable(self, tmp_path, monkeypatch):
         script = tmp_path / "wait.py"
         script.write_text("import time\ntime.sleep(60)\n")

@@ -135,6 +135,12 @@ def with_constants(*constants):
     return compile("x = 1", "a", "exec").replace(co_consts=constants)
 
 
+@pytest.mark.parametrize("text", ["(" * 5000 + ")" * 5000, "-" * 100_000 + "1", "a" + ".b" * 50_000])
+def test_source_that_is_nested_too_deeply(tmp_path, text):
+    cached = bytecode(tmp_path, tmp_path / "a.py", "x = 1\n")
+    assert verdict(write(tmp_path, text), cached) == DIFFERS
+
+
 def test_slices_as_newer_interpreters_keep_them():
     one, two = slice(1, 2, None), slice(1, 3, None)
     assert same_code(with_constants(1, (one,)), with_constants(1, (slice(1, 2, None),)))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 
 import pytest
 
@@ -111,6 +112,13 @@ def test_in_a_process(child, tmp_path):
     (fault,) = environment_faults(plain, child("import colorsys", PYTHONPATH=str(tmp_path)))
     assert (fault.subject, fault.expected) == ("python.shadowed", "absent")
     assert "'modified:colorsys files:1 sha256:" in str(fault)
+
+
+def test_module_of_the_archive_that_is_searched_before_the_standard_library(site):
+    archive = next(path for path in sys.path if path.endswith(".zip"))
+    loaded = [LoadedModule(name="json", path=f"{archive}/json/__init__.py", cached=None)]
+    found = import_facts(loaded, (), covered=(), where=site[1])
+    assert Fact.unreadable("python.shadowed") in found
 
 
 def test_links_do_not_make_a_module_another_one(site, tmp_path_factory):

@@ -63,6 +63,12 @@ def test_installed_packages_below_the_standard_library_are_not_part_of_it():
     assert not in_standard_library(os.path.realpath(pytest.__file__))
 
 
+def test_the_archive_before_the_standard_library_is_not_part_of_it():
+    """It is searched first, so a file put there takes the place of any module; no fact digests what is in it."""
+    archive = next(path for path in sys.path if path.endswith(".zip"))
+    assert not in_standard_library(f"{archive}/json/__init__.py")
+
+
 def test_links_are_resolved_as_realpath_does(tmp_path):
     (tmp_path / "real/below").mkdir(parents=True)
     (tmp_path / "real/a.py").touch()

@@ -11,6 +11,7 @@ import pytest
 
 from weighmaster.core.environment import Fact
 from weighmaster.probe import python_stack
+from weighmaster.probe.imports import installed
 
 
 def install(site, name="hqq", version="1.0", *, files=(("__init__.py", "x = 1\n"), ("core.py", "y = 1\n"))):
@@ -119,6 +120,38 @@ def test_editable(facts, site, tmp_path):
     assert facts("import hqq.core") == found  # does not depend on what is imported
     (site / "hqq/core.py").write_text("y = 2\n")
     assert facts("import hqq")["python.hqq.record"] != found["python.hqq.record"]
+
+
+def found_in(site, monkeypatch):
+    monkeypatch.syspath_prepend(str(site))
+    return {f.name: f.value or f.status for f in python_stack._distribution("hqq", "installed", None)}
+
+
+@pytest.mark.parametrize("data", [None, b"", b"Name: hqq\n", b"Name: hqq\nVersion: \xff\n", b"Name: hqq\nVersion:\n"])
+def test_metadata_that_are_gone_or_damaged(site, monkeypatch, data):
+    """Such a folder is left behind by an installation that was cut off; it is no reason to break down."""
+    metadata = install(site) / "METADATA"
+    metadata.unlink()
+    if data is not None:
+        metadata.write_bytes(data)
+    assert found_in(site, monkeypatch)["python.hqq.version"] == "unreadable"
+
+
+def test_record_that_is_no_text(site, monkeypatch):
+    (install(site) / "RECORD").write_bytes(b"hqq/__init__.py,\xff,6\n")
+    assert found_in(site, monkeypatch)["python.hqq.record"] == "unreadable"
+    assert f"{site}/" not in installed().roots
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"dir_info": "x"}', '{"dir_info": 5}', "[" * 100_000, '{"dir_info": null}']
+)
+def test_damaged_origin_is_no_editable_installation(site, monkeypatch, text):
+    info = install(site)
+    plain = found_in(site, monkeypatch)
+    (info / "direct_url.json").write_text(text)
+    assert found_in(site, monkeypatch) == plain
+    assert plain["python.hqq.record"].startswith("record:")
 
 
 def test_on_demand_packages_count_whenever_they_are_installed(facts, site):

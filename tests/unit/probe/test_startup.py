@@ -48,6 +48,13 @@ def test_file_and_order_make_no_difference_and_a_line_does(tmp_path):
     assert facts(tmp_path / "two", y=b"import a\n", z=b"import a\n") != first
 
 
+@pytest.mark.parametrize("end", ["\f", "\v", "\x1c", "\x85", "\u2028"])
+@pytest.mark.parametrize("start", ["# a comment", "/opt/x", "import a"])
+def test_what_some_interpreters_take_for_two_lines_is_executed_as_a_whole(tmp_path, start, end):
+    line = f"{start}{end}import evil".encode()
+    assert facts(tmp_path, a=line + b"\n") == (value(line), None)
+
+
 def test_hidden_file_counts(tmp_path):
     (tmp_path / ".a.pth").write_bytes(b"import a\n")
     assert pth_facts([str(tmp_path)])[0].value == value(b"import a")

@@ -5,7 +5,7 @@ import base64
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -481,6 +481,18 @@ def test_a_revoked_key_does_not_come_back_by_certificate(world: SimpleNamespace,
     assert _faults(revoked, world.bundle())[0] == (
         f"0.json: the key of Carol is revoked; expected a key in force, found revoked key {key.fingerprint}"
     )
+
+
+def test_a_key_whose_time_is_over_does_not_come_back_by_certificate(world: SimpleNamespace, trusted: Trust) -> None:
+    """Certificates are public: who stole a key with an end would put its certificate in the place of the hint."""
+    key, end = PrivateKey(world.carol.key).public, NOW - timedelta(seconds=1)
+    ended = replace(trusted, keys=(TrustedKey(person="Carol", key=key, roles=("signer",), not_after=end),))
+    assert _faults(ended, world.bundle())[0] == (
+        "0.json: the key of Carol counts no more; expected a signature made at the latest at 2030-06-01T11:59:59Z"
+        ", found one of 2030-06-01T12:00:00Z, by the clock"
+    )
+    last = replace(trusted, keys=(replace(ended.keys[0], not_after=NOW),))
+    assert _faults(last, world.bundle()) == []
 
 
 def test_a_listed_key_is_not_certified_for_another_person(world: SimpleNamespace, trusted: Trust) -> None:

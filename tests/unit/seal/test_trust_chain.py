@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from weighmaster.errors import MalformedArtefact, NotAdmitted, UsageError
+from weighmaster.seal import trust_chain
 from weighmaster.seal.keys import PrivateKey, generate
 from weighmaster.seal.trust import RootKey, Roots, Trust
 from weighmaster.seal.trust_chain import (
@@ -284,6 +285,33 @@ def test_a_change_of_what_somebody_signed_is_the_next_version_and_forgets_what_w
     assert [e.trust.version for e in chain.envelopes] == [1, 3]
 
 
+def test_keepers_who_change_before_another_change_was_signed_are_still_followed() -> None:
+    """A key is added and, before anybody signs that, the keepers change: the former pin leads to the new ones."""
+    added = amend(FIRST, document(expires=LATER + timedelta(days=1)))
+    rotated = amend(added, document(NEW))
+    assert [(e.trust.version, e.trust.roots) for e in rotated.envelopes] == [(1, OLD), (2, NEW)]
+    assert missing_signatures(signed(rotated, TESS, UMA)) == (
+        "trust.json, version 2: too few keepers of the roots signed; expected at least 2, found 1 (Tess)",
+    )
+    whole = chain_to_bytes(signed(rotated, TESS, UMA, SAM))
+    for pin in (OLD.fingerprint, NEW.fingerprint):
+        assert open_trust(whole, "t.json", roots=pin, now=NOW).trust.version == 2
+
+
+def test_a_file_holds_one_document_per_former_roots_and_the_current_one() -> None:
+    chain = FIRST
+    for day in range(1, 4):
+        changed = amend(chain, document(expires=LATER + timedelta(days=day)))
+        assert [e.trust.version for e in changed.envelopes] == [day, day + 1]  # until it is signed, the former leads on
+        chain = signed(changed, ROSA, SAM)
+    assert [e.trust.version for e in chain.envelopes] == [4]
+    chain = signed(amend(chain, document(NEW)), ROSA, SAM, TESS, UMA)
+    for _ in range(3):
+        chain = signed(amend(chain, document(NEW)), TESS, UMA)
+    assert [e.trust.version for e in chain.envelopes] == [4, 5, 8]
+    assert open_trust(chain_to_bytes(chain), "t.json", roots=OLD.fingerprint, now=NOW).trust.version == 8
+
+
 def test_keys_that_may_not_sign_or_have_signed() -> None:
     with pytest.raises(UsageError, match="expected a root key of version 1"):
         countersign(FIRST, UMA)
@@ -311,3 +339,11 @@ def test_securesystemslib_verifies_the_envelope_and_its_threshold() -> None:
     envelope.payload = trust_to_bytes(document(expires=NOW))
     with pytest.raises(Exception, match=r"[Aa]ccepted signatures"):
         envelope.verify(keys, 1)
+
+
+def test_root_keys_are_gathered_once_however_long_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once per document, a file of the largest size would keep a gate for the better part of an hour."""
+    real, calls = trust_chain._root_keys, list[int]()
+    monkeypatch.setattr(trust_chain, "_root_keys", lambda chain: calls.append(1) or real(chain))
+    assert open_trust(chain_to_bytes(ROTATED), "t.json", roots=OLD.fingerprint, now=NOW).trust.version == 2
+    assert calls == [1]
