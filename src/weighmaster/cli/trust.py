@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,7 +13,7 @@ import weighmaster as wm
 from weighmaster.cli.signing_key import add_key_arguments, load_signing_key
 from weighmaster.cli.trust_arguments import moment, named_key, threshold
 from weighmaster.cli.verb import Outcome, common
-from weighmaster.errors import UsageError
+from weighmaster.errors import MalformedArtefact, UsageError
 
 if TYPE_CHECKING:
     from weighmaster.seal.trust_chain import Chain
@@ -137,11 +138,12 @@ def _add_persons(
 
 def _add_product(product: argparse.ArgumentParser) -> None:
     product.add_argument("--product", required=True, help="name, as manifests give it")
-    persons = "persons who must sign in a role (default: signer=1); repeatable"
+    persons = "persons who must sign in a role (default: signer=1); repeatable, in place of those before"
     product.add_argument("--require", metavar="ROLE=N", type=threshold, action="append", help=persons)
-    waivers = "persons who must sign a waiver; without it no waiver is accepted; repeatable"
+    waivers = "persons who must sign a waiver; without it no waiver is accepted; repeatable, in place of those before"
     product.add_argument("--require-waiver", metavar="ROLE=N", type=threshold, action="append", help=waivers)
-    product.add_argument("--accept-root", metavar="ROOT", action="append", help="accept these roots alone; repeatable")
+    accepted = "accept these roots alone; repeatable, in place of those before"
+    product.add_argument("--accept-root", metavar="ROOT", action="append", help=accepted)
     product.add_argument("--minimum-serial", metavar="N", type=int, help="least serial accepted; it never goes down")
     product.add_argument("--max-excluded-bytes", metavar="N", type=int, help="consumed bytes that may stay unverified")
 
@@ -176,7 +178,7 @@ def run(args: argparse.Namespace) -> Outcome:
 
     now, target = wall_clock(), args.file
     if args.action == "init":
-        chain: Chain = new_chain(_first(args), str(target))
+        chain: Chain = new_chain(_fitting(_first, args), str(target))
         write_atomically(target, chain_to_bytes(chain), replace=False)
         return shown(chain, now)
     chain = parse_chain(read_whole(args.file, limit=MAX_FILE), str(args.file))
@@ -197,14 +199,25 @@ def _amended(chain: Chain, args: argparse.Namespace) -> Chain:
 
     head = chain.current
     if args.out is None and head.signatures:
-        raise UsageError(
-            f"{args.file}: version {head.trust.version} is signed and not changed in place: the change would be unsigned "
-            f"and halt whoever verifies with it; give -o NEW, have NEW signed, then put it in place of {args.file}"
-        )
-    trust = changed(head.trust, args)
+        why = "the change would be unsigned and halt whoever verifies with it"
+        how = f"give -o NEW, have NEW signed, then put it in place of {args.file}"
+        raise UsageError(f"{args.file}: version {head.trust.version} is signed and not changed in place: {why}; {how}")
+    trust = _fitting(lambda given: changed(head.trust, given), args)
     if trust == head.trust:
         raise UsageError(f"{args.file}: version {head.trust.version} says so already; nothing was written")
     return amend(chain, trust)
+
+
+def _fitting(made: Callable[[argparse.Namespace], wm.Trust], args: argparse.Namespace) -> wm.Trust:
+    """Return what the arguments make; what the format does not have is then the call's fault and not the file's."""
+    try:
+        return made(args)
+    except MalformedArtefact as error:
+        if error.file != str(args.file):
+            raise
+        raise UsageError(
+            f"{error.field}: expected {error.expected}, found {error.found}; nothing was written"
+        ) from None
 
 
 def _first(args: argparse.Namespace) -> wm.Trust:

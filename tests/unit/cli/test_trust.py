@@ -100,6 +100,21 @@ def test_changes_that_are_refused_leave_the_file_as_it_was(cli, here, words):
     assert (run.out, Path("t.json").read_bytes()) == ("", before)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("add-key", "--person", "", "--key", "ana.key.pub", "--role", "signer"), "keys[0].person: expected"),
+     (("rotate", "--threshold", "2"), "roots.threshold: expected from 1 to the number of persons, 1, found 2"),
+     (("add-product", "--product", "p", "--accept-root", "abc"), "acceptedRoots[0]: expected")],
+)  # fmt: skip
+def test_arguments_that_do_not_fit_are_no_fault_of_the_file(cli, here, words, said):
+    cli(*INIT)
+    run = cli("trust", words[0], "t.json", *words[1:])
+    assert (run.code, run.out) == (2, "")
+    assert said in run.err
+    assert "nothing was written" in run.err
+    assert "Fetch the artefact again" not in run.err
+
+
 def test_file_that_is_no_trust_file(cli, here):
     Path("t.json").write_text('{"scheme":"weighmaster-trust-v1","envelopes":[],"extra":1}')
     run = cli("trust", "show", "t.json")
@@ -131,6 +146,7 @@ def test_a_change_is_a_new_version_that_its_keeper_signs(cli, here, pin):
     assert (stranger.code, "expected a root key of version 2" in stranger.err) == (2, True)
 
 
+@pytest.mark.requirement("REQ-TRU-17")
 def test_a_signed_version_is_not_changed_in_place(cli, here):
     cli(*INIT)
     cli("trust", "sign", "t.json", "--key", "rosa.key")
@@ -146,6 +162,7 @@ def test_a_signed_version_is_not_changed_in_place(cli, here):
     assert chain(Path("n.json")).current.trust.version == 2
 
 
+@pytest.mark.requirement("REQ-TRU-17")
 @pytest.mark.parametrize("out", ["t.json", "n.json"])
 def test_a_changed_version_goes_over_no_file(cli, here, out):
     cli(*INIT)

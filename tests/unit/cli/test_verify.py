@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 import weighmaster as wm
+from weighmaster.core.instant import instant_text
 from weighmaster.errors import SelfTestFault
 from weighmaster.flows import selftest
 from weighmaster.flows.clock import wall_clock
@@ -44,6 +45,16 @@ def test_seal_alone_says_that_nothing_was_compared(cli, here):
     assert "no files were compared with the manifest\n" in run.out
     assert "no model was loaded" in run.out
     assert "only the gate inside the serving process admits" in run.out
+
+
+def test_what_was_relied_on_is_named(cli, here, pin):
+    trust = wm.read_trust(here / "trust.json", pin, wall_clock())
+    run = cli(*VERIFY)
+    assert f"trust file   trust.json, version 1, until {instant_text(trust.trust.expires)}, signed by Rosa\n" in run.out
+    assert f"             SHA-256 {trust.sha256}\n" in run.out
+    document = cli(*VERIFY, "--json").json
+    assert (document["trust"]["version"], document["trust"]["sha256"]) == (1, trust.sha256)
+    assert (document["trust"]["keepers"], document["mark"]) == (["Rosa"], None)
 
 
 @pytest.mark.requirement("REQ-CLI-08")
