@@ -83,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_product(change("add-product", "add a product, or change what is given of one that is there"))
     _add_revocations(
+        change("end-key", "set the last moment at which a key's signatures count"),
         change("revoke-key", "let nothing that a key signed count"),
         change("revoke-identity", "let nothing that was signed under a name count"),
         change("revoke-certificate", "let nothing that was signed with a certificate count"),
@@ -149,12 +150,16 @@ def _add_product(product: argparse.ArgumentParser) -> None:
 
 
 def _add_revocations(
+    ended: argparse.ArgumentParser,
     key: argparse.ArgumentParser,
     identity: argparse.ArgumentParser,
     certificate: argparse.ArgumentParser,
     root: argparse.ArgumentParser,
 ) -> None:
-    key.add_argument("fingerprint", metavar="FINGERPRINT", help="of the key, as trust show prints it")
+    for parser in (ended, key):
+        parser.add_argument("fingerprint", metavar="FINGERPRINT", help="of the key, as trust show prints it")
+    last = "last moment; a signature without a timestamp counts as made now"
+    ended.add_argument("--not-after", metavar="DATE", type=moment, required=True, help=last)
     identity.add_argument("subject", metavar="SUBJECT", help="the name, as trust show prints it")
     certificate.add_argument("serial", metavar="SERIAL", help="serial number in lowercase hexadecimal")
     for parser in (identity, certificate):

@@ -233,6 +233,10 @@ def test_keys_with_an_end_and_waivers(cli, here):
     run = cli("trust", "add-key", "t.json", *words)
     assert "not after 2027-06-30T00:00:00Z" in run.out
     assert trust().keys[0].not_after == datetime(2027, 6, 30, tzinfo=UTC)
+    fingerprint = wm.load_public(here / "ana.key.pub").fingerprint
+    assert cli("trust", "end-key", "t.json", fingerprint, "--not-after", "2027-01-31T12:00:00Z").code == 0
+    assert trust().keys[0].not_after == datetime(2027, 1, 31, 12, tzinfo=UTC)
+    assert cli("trust", "end-key", "t.json", fingerprint, "--not-after", "2027-02-01").code == 2
     cli("trust", "add-product", "t.json", "--product", "p", "--require-waiver", "approver=2")
     assert [(r.role, r.threshold) for r in trust().products[0].waiver_roles] == [("approver", 2)]
 
