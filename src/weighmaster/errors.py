@@ -156,7 +156,7 @@ class SignatureFault(Fault):
     """Step 2: no signature by a trusted key over exactly these bytes."""
 
     step, title, exit_code = 2, "signature and trust", 13
-    remedy = "Obtain the sealed manifest from its signer, or correct the trust file through its owner."
+    remedy = "Obtain the signed manifest from its signer, the trust file and its pin from its keepers."
 
 
 class IdentityFault(Fault):

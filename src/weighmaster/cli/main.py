@@ -137,7 +137,7 @@ def overview() -> str:
         "example:\n"
         "  weighmaster weigh ./model -o manifest --product triage-encoder --version 1.0 --serial 1\n"
         "  weighmaster sign manifest --key ana.key\n"
-        "  weighmaster verify manifest --trust trust.json --expect triage-encoder --model ./model"
+        "  weighmaster verify manifest --trust trust.json --roots PIN --expect triage-encoder --model ./model"
     )
 
 

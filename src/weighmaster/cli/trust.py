@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,6 +13,7 @@ import weighmaster as wm
 from weighmaster.cli.signing_key import add_key_arguments, load_signing_key
 from weighmaster.cli.trust_arguments import moment, named_key, threshold
 from weighmaster.cli.verb import Outcome, common
+from weighmaster.errors import MalformedArtefact, UsageError
 
 if TYPE_CHECKING:
     from weighmaster.seal.trust_chain import Chain
@@ -20,10 +22,11 @@ DESCRIPTION: Final = """\
 Make, change and sign a trust file: who keeps it, whose signatures count, and per product who must sign, which roots and
 serials are accepted, which are revoked.
 
-A trust file counts once enough of its keepers signed it (trust sign). Every change makes a new version, unsigned. The
-fingerprint of its roots, which trust sign and trust show print, is the one value that verifiers must be given by
-another way than the file; it stays the same until the keepers change (trust rotate), and a verifier with the old one
-can follow."""
+A trust file counts once enough of its keepers signed it (trust sign). Every change makes a new version, unsigned, which
+halts whoever verifies with it. So a version that somebody signed is not changed in place: -o writes the next one to
+another file; change that further, have it signed, then put it in place of the first. The fingerprint of its roots,
+which trust sign and trust show print, is the one value that verifiers must be given by another way than the file; it
+stays the same until the keepers change (trust rotate), and a verifier with the old one can follow."""
 
 EXAMPLES: Final = (
     (
@@ -36,10 +39,13 @@ EXAMPLES: Final = (
         "two roles must be filled",
     ),
     ("weighmaster trust sign trust.json --key rosa.key", "Rosa signs; prints the fingerprint to pin"),
-    ("weighmaster trust revoke-key trust.json 3f1c...", "nothing that this key signed counts any more"),
     (
-        "weighmaster trust rotate trust.json --add-root Ben=ben.key.pub --remove-root 77ab... --threshold 1",
-        "Ben takes over; enough of the old keepers and of the new ones must sign",
+        "weighmaster trust revoke-key trust.json -o next.json 3f1c...",
+        "a new version, in which nothing that this key signed counts; trust.json stays in force until replaced",
+    ),
+    (
+        "weighmaster trust rotate trust.json -o next.json --add-root Ben=ben.key.pub --remove-root 77ab...",
+        "Ben takes over; enough of the old keepers and of the new ones must sign next.json",
     ),
     ("weighmaster trust show trust.json --roots 9f86...", "verify it from this pin, and print it"),
 )
@@ -57,24 +63,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         common(inner)
         return inner
 
+    def change(name: str, text: str) -> argparse.ArgumentParser:
+        inner = below(name, text)
+        new = "new file for the changed version; FILE stays as it is (needed once somebody signed the version in FILE)"
+        inner.add_argument("-o", "--out", metavar="NEW", type=Path, help=new)
+        return inner
+
     _add_keepers(
         below("init", "make a new trust file that trusts nobody; never over another file"),
         below("sign", "sign the current version as one of its keepers"),
-        below("rotate", "change the keepers"),
-        below("extend", "set another expiry"),
+        change("rotate", "change the keepers"),
+        change("extend", "set another expiry"),
     )
     _add_persons(
-        below("add-key", "trust one more public key"),
-        below("add-authority", "trust the certificates of an authority of your own"),
-        below("add-identity", "say whom an authority's certificates name"),
-        below("add-timestamp-authority", "believe the timestamps of an authority"),
+        change("add-key", "trust one more public key"),
+        change("add-authority", "trust the certificates of an authority of your own"),
+        change("add-identity", "say whom an authority's certificates name"),
+        change("add-timestamp-authority", "believe the timestamps of an authority"),
     )
-    _add_product(below("add-product", "add a product, or change what is given of one that is there"))
+    _add_product(change("add-product", "add a product, or change what is given of one that is there"))
     _add_revocations(
-        below("revoke-key", "let nothing that a key signed count"),
-        below("revoke-identity", "let nothing that was signed under a name count"),
-        below("revoke-certificate", "let nothing that was signed with a certificate count"),
-        below("revoke-root", "never accept these weights for a product again"),
+        change("end-key", "set the last moment at which a key's signatures count"),
+        change("revoke-key", "let nothing that a key signed count"),
+        change("revoke-identity", "let nothing that was signed under a name count"),
+        change("revoke-certificate", "let nothing that was signed with a certificate count"),
+        change("revoke-root", "never accept these weights for a product again"),
     )
     show = below("show", "verify a trust file and print it")
     pin = "fingerprint of the roots at which it must begin; without it nothing is verified"
@@ -126,22 +139,27 @@ def _add_persons(
 
 def _add_product(product: argparse.ArgumentParser) -> None:
     product.add_argument("--product", required=True, help="name, as manifests give it")
-    persons = "persons who must sign in a role (default: signer=1); repeatable"
+    persons = "persons who must sign in a role (default: signer=1); repeatable, in place of those before"
     product.add_argument("--require", metavar="ROLE=N", type=threshold, action="append", help=persons)
-    waivers = "persons who must sign a waiver; without it no waiver is accepted; repeatable"
+    waivers = "persons who must sign a waiver; without it no waiver is accepted; repeatable, in place of those before"
     product.add_argument("--require-waiver", metavar="ROLE=N", type=threshold, action="append", help=waivers)
-    product.add_argument("--accept-root", metavar="ROOT", action="append", help="accept these roots alone; repeatable")
+    accepted = "accept these roots alone; repeatable, in place of those before"
+    product.add_argument("--accept-root", metavar="ROOT", action="append", help=accepted)
     product.add_argument("--minimum-serial", metavar="N", type=int, help="least serial accepted; it never goes down")
     product.add_argument("--max-excluded-bytes", metavar="N", type=int, help="consumed bytes that may stay unverified")
 
 
 def _add_revocations(
+    ended: argparse.ArgumentParser,
     key: argparse.ArgumentParser,
     identity: argparse.ArgumentParser,
     certificate: argparse.ArgumentParser,
     root: argparse.ArgumentParser,
 ) -> None:
-    key.add_argument("fingerprint", metavar="FINGERPRINT", help="of the key, as trust show prints it")
+    for parser in (ended, key):
+        parser.add_argument("fingerprint", metavar="FINGERPRINT", help="of the key, as trust show prints it")
+    last = "last moment; a signature without a timestamp counts as made now"
+    ended.add_argument("--not-after", metavar="DATE", type=moment, required=True, help=last)
     identity.add_argument("subject", metavar="SUBJECT", help="the name, as trust show prints it")
     certificate.add_argument("serial", metavar="SERIAL", help="serial number in lowercase hexadecimal")
     for parser in (identity, certificate):
@@ -152,36 +170,59 @@ def _add_revocations(
 
 def run(args: argparse.Namespace) -> Outcome:
     """Read, change, write, show."""
-    from weighmaster.cli.trust_change import changed  # noqa: PLC0415  # not for the help
-    from weighmaster.cli.trust_show import shown  # noqa: PLC0415
+    from weighmaster.cli.trust_show import shown  # noqa: PLC0415  # not for the help
     from weighmaster.durable import read_whole, write_atomically  # noqa: PLC0415
     from weighmaster.flows.clock import wall_clock  # noqa: PLC0415
     from weighmaster.seal.trust_chain import (  # noqa: PLC0415
         MAX_FILE,
-        amend,
         chain_to_bytes,
         countersign,
         new_chain,
         parse_chain,
     )
 
-    now = wall_clock()
+    now, target = wall_clock(), args.file
     if args.action == "init":
-        chain = new_chain(_first(args), str(args.file))
-        write_atomically(args.file, chain_to_bytes(chain), replace=False)
+        chain: Chain = new_chain(_fitting(_first, args), str(target))
+        write_atomically(target, chain_to_bytes(chain), replace=False)
         return shown(chain, now)
     chain = parse_chain(read_whole(args.file, limit=MAX_FILE), str(args.file))
     if args.action == "show":
         return shown(chain, now, args.roots)
     if args.action == "sign":
-        after: Chain = countersign(chain, load_signing_key(args))
+        after = countersign(chain, load_signing_key(args))
     else:
-        trust = changed(chain.current.trust, args)
-        if trust == chain.current.trust:
-            return shown(chain, now)
-        after = amend(chain, trust)
-    write_atomically(args.file, chain_to_bytes(after))
-    return shown(replace(after, file=str(args.file)), now)
+        after, target = _amended(chain, args), args.out or args.file
+    write_atomically(target, chain_to_bytes(after), replace=target is args.file)
+    return shown(replace(after, file=str(target)), now)
+
+
+def _amended(chain: Chain, args: argparse.Namespace) -> Chain:
+    """Return the changed chain; a version that somebody signed is not lost for it."""
+    from weighmaster.cli.trust_change import changed  # noqa: PLC0415
+    from weighmaster.seal.trust_chain import amend  # noqa: PLC0415
+
+    head = chain.current
+    if args.out is None and head.signatures:
+        why = "the change would be unsigned and halt whoever verifies with it"
+        how = f"give -o NEW, have NEW signed, then put it in place of {args.file}"
+        raise UsageError(f"{args.file}: version {head.trust.version} is signed and not changed in place: {why}; {how}")
+    trust = _fitting(lambda given: changed(head.trust, given), args)
+    if trust == head.trust:
+        raise UsageError(f"{args.file}: version {head.trust.version} says so already; nothing was written")
+    return amend(chain, trust)
+
+
+def _fitting(made: Callable[[argparse.Namespace], wm.Trust], args: argparse.Namespace) -> wm.Trust:
+    """Return what the arguments make; what the format does not have is then the call's fault and not the file's."""
+    try:
+        return made(args)
+    except MalformedArtefact as error:
+        if error.file != str(args.file):
+            raise
+        raise UsageError(
+            f"{error.field}: expected {error.expected}, found {error.found}; nothing was written"
+        ) from None
 
 
 def _first(args: argparse.Namespace) -> wm.Trust:

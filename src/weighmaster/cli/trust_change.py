@@ -110,6 +110,7 @@ _ACTIONS: Final[dict[str, Callable[[wm.Trust, argparse.Namespace], wm.Trust]]] =
     "add-key": _add_key,
     "add-product": _add_product,
     "add-timestamp-authority": _add_timestamp_authority,
+    "end-key": lambda trust, args: edit.with_end_of_key(trust, args.fingerprint, args.not_after),
     "extend": _extend,
     "revoke-certificate": _revoke_certificate,
     "revoke-identity": _revoke_identity,

@@ -18,6 +18,7 @@ from weighmaster.errors import UsageError
 if TYPE_CHECKING:
     from weighmaster.flows.verify import Verification
     from weighmaster.seal.check import SignerRecord
+    from weighmaster.seal.trust_chain import VerifiedTrust
 
 DESCRIPTION: Final = """\
 Check who signed a manifest and whether it is in force for a product; with --source, compare the files of a release with
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> Outcome:
             waivers=args.waiver,
             progress=progress,
         )
-    return Outcome(document=_document(done), text=_text(done))
+    return Outcome(document=_document(done, trust, args.mark), text=_text(done, trust, args.mark))
 
 
 def _conclusion(done: Verification) -> str:
@@ -89,11 +90,19 @@ def _conclusion(done: Verification) -> str:
     return f"seal holds; {'; '.join(said)}" if said else _SEAL_ONLY
 
 
-def _document(done: Verification) -> dict[str, object]:
+def _document(done: Verification, trust: VerifiedTrust, mark: Path | None) -> dict[str, object]:
     return {
         "result": "verified" if done.files is not None or done.verdict is not None else "seal holds",
         "conclusion": _conclusion(done),
         **identity(done.manifest.statement),
+        "trust": {
+            "file": trust.trust.file,
+            "version": trust.trust.version,
+            "sha256": trust.sha256,
+            "expires": instant_text(trust.trust.expires),
+            "keepers": trust.keepers,
+        },
+        "mark": None if mark is None else str(mark),
         "signers": [_signer(s) for s in done.signers],
         "files": done.files,
         "fileTensors": done.file_tensors,
@@ -120,12 +129,15 @@ def _signed_by(signer: SignerRecord) -> str:
     return f"{signer.person} ({' and '.join(signer.roles)}), key {signer.fingerprint}{known}{time}"
 
 
-def _text(done: Verification) -> str:
+def _text(done: Verification, trust: VerifiedTrust, mark: Path | None) -> str:
     rows = [
         ("result", _conclusion(done)),
         *identity_pairs(done.manifest.statement),
         ("signed by", "\n".join(_signed_by(s) for s in done.signers)),
+        ("trust file", _trusted(trust)),
     ]
+    if mark is not None:
+        rows.append(("mark", f"{mark}: neither manifest nor trust file is older"))
     if done.files is not None:
         rows.append(("files", _files(done)))
     if done.verdict is not None:
@@ -134,6 +146,15 @@ def _text(done: Verification) -> str:
         rows.append(("informed", "\n".join(done.verdict.informed)))
     rows.append(("not covered", "\n".join(done.not_covered)))
     return pairs(rows)
+
+
+def _trusted(trust: VerifiedTrust) -> str:
+    document = trust.trust
+    until = instant_text(document.expires)
+    return (
+        f"{document.file}, version {document.version}, until {until}, signed by {', '.join(trust.keepers)}\n"
+        f"SHA-256 {trust.sha256}"
+    )
 
 
 def _files(done: Verification) -> str:

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
+from weighmaster.core.instant import instant_text
 from weighmaster.errors import UsageError
 from weighmaster.seal.trust import Authority, Identity, ProductRule, TimestampAuthority, Trust, TrustedKey
 
 __all__ = [
     "with_authority",
+    "with_end_of_key",
     "with_identity",
     "with_key",
     "with_product",
@@ -102,6 +105,22 @@ def with_revoked_key(trust: Trust, fingerprint: str) -> Trust:
         raise UsageError(f"expected a key of {trust.file} to revoke, found none with fingerprint {fingerprint}")
     keys = tuple(replace(k, revoked=True) if k.key.fingerprint == fingerprint else k for k in trust.keys)
     return replace(trust, keys=keys)
+
+
+def with_end_of_key(trust: Trust, fingerprint: str, moment: datetime) -> Trust:
+    """Return `trust` with a last moment at which this key's signatures count.
+
+    Raises:
+        UsageError: no such key is listed, or it ended earlier: what was shut out does not come back this way.
+    """
+    key = trust.key(fingerprint)
+    if key is None:
+        raise UsageError(f"expected a key of {trust.file} to end, found none with fingerprint {fingerprint}")
+    if key.not_after is not None and key.not_after < moment:
+        end, found = instant_text(key.not_after), instant_text(moment)
+        raise UsageError(f"key {fingerprint}: expected an end not after {end}, as before, found {found}")
+    ended = replace(key, not_after=moment)
+    return replace(trust, keys=tuple(ended if k.key.fingerprint == fingerprint else k for k in trust.keys))
 
 
 def with_revoked_identity(trust: Trust, *, authority: str, subject: str) -> Trust:

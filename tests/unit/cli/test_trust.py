@@ -12,6 +12,7 @@ import pytest
 import weighmaster as wm
 from weighmaster.seal.trust_chain import Chain, parse_chain
 
+ANA = ("--person", "Ana", "--key", "ana.key.pub", "--role", "signer")
 INIT = ("trust", "init", "t.json", "--root", "Rosa=rosa.key.pub", "--expires", "2100-01-01")
 
 
@@ -99,6 +100,21 @@ def test_changes_that_are_refused_leave_the_file_as_it_was(cli, here, words):
     assert (run.out, Path("t.json").read_bytes()) == ("", before)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("add-key", "--person", "", "--key", "ana.key.pub", "--role", "signer"), "keys[0].person: expected"),
+     (("rotate", "--threshold", "2"), "roots.threshold: expected from 1 to the number of persons, 1, found 2"),
+     (("add-product", "--product", "p", "--accept-root", "abc"), "acceptedRoots[0]: expected")],
+)  # fmt: skip
+def test_arguments_that_do_not_fit_are_no_fault_of_the_file(cli, here, words, said):
+    cli(*INIT)
+    run = cli("trust", words[0], "t.json", *words[1:])
+    assert (run.code, run.out) == (2, "")
+    assert said in run.err
+    assert "nothing was written" in run.err
+    assert "Fetch the artefact again" not in run.err
+
+
 def test_file_that_is_no_trust_file(cli, here):
     Path("t.json").write_text('{"scheme":"weighmaster-trust-v1","envelopes":[],"extra":1}')
     run = cli("trust", "show", "t.json")
@@ -116,18 +132,52 @@ def test_a_change_is_a_new_version_that_its_keeper_signs(cli, here, pin):
     run = cli("trust", "sign", "t.json", "--key", "rosa.key", "--json")
     assert (run.json["version"], run.json["missing"], run.json["rootsFingerprint"]) == (1, [], pin)
     assert cli("trust", "show", "t.json", "--roots", "PIN", "--json").json["state"] == "holds from the pinned roots"
-    changed = cli("trust", "add-key", "t.json", "--person", "Ana", "--key", "ana.key.pub", "--role", "signer", "--json")
-    assert changed.json["version"] == 2
+    changed = cli("trust", "add-key", "t.json", "-o", "n.json", *ANA, "--json")
+    assert (changed.json["version"], changed.json["file"]) == (2, "n.json")
     assert "too few keepers of the roots signed; expected at least 1, found 0 (nobody)" in changed.json["missing"][0]
-    halt = cli("trust", "show", "t.json", "--roots", "PIN")
+    halt = cli("trust", "show", "n.json", "--roots", "PIN")
     assert (halt.code, halt.out) == (13, "")
     assert "too few keepers of the roots signed" in halt.err
-    assert cli("trust", "sign", "t.json", "--key", "rosa.key").code == 0
-    assert cli("trust", "show", "t.json", "--roots", "PIN").code == 0
-    again = cli("trust", "sign", "t.json", "--key", "rosa.key")
+    assert cli("trust", "sign", "n.json", "--key", "rosa.key").code == 0
+    assert cli("trust", "show", "n.json", "--roots", "PIN").code == 0
+    again = cli("trust", "sign", "n.json", "--key", "rosa.key")
     assert (again.code, "is signed by" in again.err) == (2, True)
-    stranger = cli("trust", "sign", "t.json", "--key", "ana.key")
+    stranger = cli("trust", "sign", "n.json", "--key", "ana.key")
     assert (stranger.code, "expected a root key of version 2" in stranger.err) == (2, True)
+
+
+@pytest.mark.requirement("REQ-TRU-17")
+def test_a_signed_version_is_not_changed_in_place(cli, here):
+    cli(*INIT)
+    cli("trust", "sign", "t.json", "--key", "rosa.key")
+    before = Path("t.json").read_bytes()
+    run = cli("trust", "add-key", "t.json", *ANA)
+    assert (run.code, run.out, Path("t.json").read_bytes()) == (2, "", before)
+    assert "t.json: version 1 is signed and not changed in place" in run.err
+    assert "give -o NEW, have NEW signed, then put it in place of t.json" in run.err
+    assert cli("trust", "add-key", "t.json", "-o", "n.json", *ANA).code == 0
+    assert cli("trust", "extend", "n.json", "--expires", "2101-01-01").code == 0  # nobody signed that one yet
+    assert cli("trust", "show", "t.json", "--roots", "PIN").code == 0
+    assert Path("t.json").read_bytes() == before
+    assert chain(Path("n.json")).current.trust.version == 2
+
+
+@pytest.mark.requirement("REQ-TRU-17")
+@pytest.mark.parametrize("out", ["t.json", "n.json"])
+def test_a_changed_version_goes_over_no_file(cli, here, out):
+    cli(*INIT)
+    Path("n.json").write_bytes(b"of somebody")
+    before = Path(out).read_bytes()
+    run = cli("trust", "add-key", "t.json", "-o", out, *ANA)
+    assert (run.code, Path(out).read_bytes()) == (2, before)
+    assert f"{out}: exists already and is not overwritten" in run.err
+
+
+def test_what_changes_nothing_is_refused(cli, here):
+    cli(*INIT)
+    run = cli("trust", "extend", "t.json", "-o", "n.json", "--expires", "2100-01-01")
+    assert (run.code, Path("n.json").exists()) == (2, False)
+    assert "t.json: version 1 says so already; nothing was written" in run.err
 
 
 def test_the_printed_text_says_what_to_pin_and_what_is_not_verified(cli, here, pin):
@@ -144,21 +194,21 @@ def test_rotation_of_keepers(cli, here, pin):
     cli("trust", "sign", "t.json", "--key", "rosa.key")
     fingerprint = wm.load_public(here / "rosa.key.pub").fingerprint
     words = ("--add-root", "Ben=ben.key.pub", "--remove-root", fingerprint)
-    run = cli("trust", "rotate", "t.json", *words, "--json")
+    run = cli("trust", "rotate", "t.json", "-o", "n.json", *words, "--json")
     assert run.json["rotations"] == [pin]
     assert [k["person"] for k in run.json["roots"]["keys"]] == ["Ben"]
-    half = cli("trust", "sign", "t.json", "--key", "ben.key", "--json").json
+    half = cli("trust", "sign", "n.json", "--key", "ben.key", "--json").json
     assert "too few keepers of the roots signed; expected at least 1, found 0 (nobody)" in half["missing"][0]
-    assert cli("trust", "sign", "t.json", "--key", "rosa.key", "--json").json["missing"] == []
+    assert cli("trust", "sign", "n.json", "--key", "rosa.key", "--json").json["missing"] == []
     for known in (pin, run.json["rootsFingerprint"]):
-        assert cli("trust", "show", "t.json", "--roots", known).code == 0
-    cli("trust", "extend", "t.json", "--expires", "2101-01-01T12:00:00Z")
-    former = cli("trust", "sign", "t.json", "--key", "rosa.key")
+        assert cli("trust", "show", "n.json", "--roots", known).code == 0
+    cli("trust", "extend", "n.json", "-o", "t3.json", "--expires", "2101-01-01T12:00:00Z")
+    former = cli("trust", "sign", "t3.json", "--key", "rosa.key")
     assert (former.code, "expected a root key of version 3" in former.err) == (2, True)
-    assert "too few keepers of the roots signed" in cli("trust", "show", "t.json", "--roots", "PIN").err
-    assert cli("trust", "sign", "t.json", "--key", "ben.key").code == 0
-    assert cli("trust", "show", "t.json", "--roots", "PIN").code == 0
-    assert [e.trust.version for e in chain().envelopes] == [1, 2, 3]
+    assert "too few keepers of the roots signed" in cli("trust", "show", "t3.json", "--roots", "PIN").err
+    assert cli("trust", "sign", "t3.json", "--key", "ben.key").code == 0
+    assert cli("trust", "show", "t3.json", "--roots", "PIN").code == 0
+    assert [e.trust.version for e in chain(Path("t3.json")).envelopes] == [1, 2, 3]
 
 
 def test_an_expired_file_says_so(cli, here):
@@ -183,6 +233,10 @@ def test_keys_with_an_end_and_waivers(cli, here):
     run = cli("trust", "add-key", "t.json", *words)
     assert "not after 2027-06-30T00:00:00Z" in run.out
     assert trust().keys[0].not_after == datetime(2027, 6, 30, tzinfo=UTC)
+    fingerprint = wm.load_public(here / "ana.key.pub").fingerprint
+    assert cli("trust", "end-key", "t.json", fingerprint, "--not-after", "2027-01-31T12:00:00Z").code == 0
+    assert trust().keys[0].not_after == datetime(2027, 1, 31, 12, tzinfo=UTC)
+    assert cli("trust", "end-key", "t.json", fingerprint, "--not-after", "2027-02-01").code == 2
     cli("trust", "add-product", "t.json", "--product", "p", "--require-waiver", "approver=2")
     assert [(r.role, r.threshold) for r in trust().products[0].waiver_roles] == [("approver", 2)]
 

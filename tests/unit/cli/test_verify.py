@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 import weighmaster as wm
+from weighmaster.core.instant import instant_text
 from weighmaster.errors import SelfTestFault
 from weighmaster.flows import selftest
 from weighmaster.flows.clock import wall_clock
@@ -44,6 +45,16 @@ def test_seal_alone_says_that_nothing_was_compared(cli, here):
     assert "no files were compared with the manifest\n" in run.out
     assert "no model was loaded" in run.out
     assert "only the gate inside the serving process admits" in run.out
+
+
+def test_what_was_relied_on_is_named(cli, here, pin):
+    trust = wm.read_trust(here / "trust.json", pin, wall_clock())
+    run = cli(*VERIFY)
+    assert f"trust file   trust.json, version 1, until {instant_text(trust.trust.expires)}, signed by Rosa\n" in run.out
+    assert f"             SHA-256 {trust.sha256}\n" in run.out
+    document = cli(*VERIFY, "--json").json
+    assert (document["trust"]["version"], document["trust"]["sha256"]) == (1, trust.sha256)
+    assert (document["trust"]["keepers"], document["mark"]) == (["Rosa"], None)
 
 
 @pytest.mark.requirement("REQ-CLI-08")
@@ -179,9 +190,17 @@ def test_faults_of_the_seal_end_it_before_code_of_the_model_runs(cli, here):
     assert "printed by the model" not in run.err
 
 
+def change_trust(cli, first, *rest):
+    """Make the next version of trust.json, have it signed, and put it in its place."""
+    cli("trust", first[0], "trust.json", "-o", "next.json", *first[1:])
+    for words in rest:
+        cli("trust", words[0], "next.json", *words[1:])
+    cli("trust", "sign", "next.json", "--key", "rosa.key")
+    Path("next.json").replace("trust.json")
+
+
 def test_other_product(cli, here):
-    cli("trust", "add-product", "trust.json", "--product", "other")
-    cli("trust", "sign", "trust.json", "--key", "rosa.key")
+    change_trust(cli, ("add-product", "--product", "other"))
     run = cli("verify", "manifest", "--trust", "trust.json", "--roots", "PIN", "--expect", "other")
     assert run.code == 14
     assert "(3) identity: product: the manifest is for another product; expected other, found net" in run.err
@@ -189,9 +208,8 @@ def test_other_product(cli, here):
 
 def test_rollback_and_revocation(cli, here):
     root = wm.read_unsigned(here / "manifest").root
-    cli("trust", "add-product", "trust.json", "--product", "net", "--minimum-serial", 8)
-    cli("trust", "revoke-root", "trust.json", "--product", "net", root)
-    cli("trust", "sign", "trust.json", "--key", "rosa.key")
+    words = ("--product", "net")
+    change_trust(cli, ("add-product", *words, "--minimum-serial", 8), ("revoke-root", *words, root))
     run = cli(*VERIFY, "--json")
     assert run.code == 14
     assert [f["subject"] for f in run.json["faults"]] == ["root", "serial"]
@@ -251,8 +269,7 @@ def test_exclusions_beyond_what_the_trust_file_allows(cli, here):
     run = cli(*verify)
     assert run.code == 18
     assert "(10) coverage: exclusions: more bytes are excluded than the trust file allows (last.bias)" in run.err
-    cli("trust", "add-product", "trust.json", "--product", "net", "--max-excluded-bytes", 16)
-    cli("trust", "sign", "trust.json", "--key", "rosa.key")
+    change_trust(cli, ("add-product", "--product", "net", "--max-excluded-bytes", 16))
     run = cli(*verify)
     assert run.code == 0
     assert "NOT verified: last.bias (16 bytes, opaque-handle)" in run.out

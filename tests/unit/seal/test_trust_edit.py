@@ -21,6 +21,7 @@ from weighmaster.seal.trust import (
 )
 from weighmaster.seal.trust_edit import (
     with_authority,
+    with_end_of_key,
     with_identity,
     with_key,
     with_product,
@@ -65,6 +66,26 @@ def test_a_revoked_key_stays_and_cannot_be_added_again(trust: Trust, alice: Priv
     assert with_revoked_key(revoked, fingerprint) == revoked
     with pytest.raises(UsageError, match=f"key {fingerprint} is listed already, as a revoked key of Alice"):
         with_key(revoked, TrustedKey(person="Alice", key=alice.public, roles=("signer",)))
+
+
+@pytest.mark.requirement("REQ-TRU-08")
+def test_the_end_of_a_key_never_moves_later(trust: Trust, alice: PrivateKey) -> None:
+    fingerprint = alice.public.fingerprint
+    ended = with_end_of_key(trust, fingerprint, _NOON)
+    assert [k.not_after for k in ended.keys if k.key.fingerprint == fingerprint] == [_NOON]
+    assert [k for k in ended.keys if k.key.fingerprint != fingerprint] == [
+        k for k in trust.keys if k.key.fingerprint != fingerprint
+    ]
+    assert with_end_of_key(ended, fingerprint, _NOON) == ended
+    earlier = with_end_of_key(ended, fingerprint, _NOON - timedelta(days=1))
+    with pytest.raises(
+        UsageError, match=r"expected an end not after 2026-11-23T00:00:00Z, as before, found 2026-11-24"
+    ):
+        with_end_of_key(earlier, fingerprint, _NOON)
+    revoked = with_revoked_key(trust, fingerprint)
+    assert [k.revoked for k in with_end_of_key(revoked, fingerprint, _NOON).keys] == [k.revoked for k in revoked.keys]
+    with pytest.raises(UsageError, match=r"to end, found none with fingerprint 000"):
+        with_end_of_key(trust, "0" * 64, _NOON)
 
 
 def test_revoking_what_is_not_listed(trust: Trust) -> None:
