@@ -101,7 +101,7 @@ class StorageError(WeighmasterError):
     """A file could not be read or written whole; nothing half-written was left under its final name."""
 
     exit_code = 70
-    remedy = "Free disk space or correct the permissions, then run the command again."
+    remedy = "Free disk space, correct the permissions or make the directory, then run the command again."
 
 
 class ServiceError(WeighmasterError):

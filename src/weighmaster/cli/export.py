@@ -9,7 +9,7 @@ from typing import Final
 
 import weighmaster as wm
 from weighmaster.cli.printing import count, pairs
-from weighmaster.cli.secrets_input import passphrase_from
+from weighmaster.cli.signing_key import key_from_file
 from weighmaster.cli.summary import identity, identity_pairs
 from weighmaster.cli.verb import Outcome, common
 
@@ -91,8 +91,7 @@ def _oms(args: argparse.Namespace) -> Outcome:
     from weighmaster.flows.oms import export_oms  # noqa: PLC0415  # not for the help
 
     manifest = wm.read_unsigned(args.manifest)
-    passphrase = passphrase_from(args.passphrase_file) if args.passphrase_file is not None else None
-    key = wm.load_private(args.key, passphrase)
+    key = key_from_file(args.key, args.passphrase_file)
     done = export_oms(manifest, args.dump, key, args.out)
     document = {
         "result": "exported",

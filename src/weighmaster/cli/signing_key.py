@@ -13,8 +13,9 @@ from weighmaster.errors import UsageError
 
 if TYPE_CHECKING:
     from weighmaster.seal.bundle import Signer
+    from weighmaster.seal.keys import PrivateKey
 
-__all__ = ["add_key_arguments", "load_signing_key"]
+__all__ = ["add_key_arguments", "key_from_file", "load_signing_key"]
 
 _PEEK: Final = 1 << 16
 _FILE: Final = {"passphrase_file": "--passphrase-file"}
@@ -43,7 +44,7 @@ def load_signing_key(args: argparse.Namespace) -> Signer:
     """
     if args.pkcs11_module is None:
         _require_none(args, _TOKEN, "--pkcs11-module")
-        return _from_file(args)
+        return key_from_file(args.key, args.passphrase_file)
     _require_none(args, _FILE, "--key")
     if args.token is None or args.key_label is None:
         raise UsageError("--pkcs11-module: expected --token LABEL and --key-label LABEL with it, found not both")
@@ -63,13 +64,19 @@ def _from_token(args: argparse.Namespace) -> Signer:
     return open_token_key(args.pkcs11_module, token=args.token, label=args.key_label, pin=pin)
 
 
-def _from_file(args: argparse.Namespace) -> Signer:
+def key_from_file(path: Path, passphrase_file: Path | None) -> PrivateKey:
+    """Return the key in a file; ask for its passphrase where one is needed and no file of it was given.
+
+    Raises:
+        UsageError: a passphrase is needed and standard input is no terminal.
+        KeyFault: the key or the passphrase cannot be read.
+    """
     passphrase = None
-    if args.passphrase_file is not None:
-        passphrase = passphrase_from(args.passphrase_file)
-    elif _is_encrypted(args.key):
-        passphrase = ask(f"Passphrase for {args.key}: ")
-    return wm.load_private(args.key, passphrase)
+    if passphrase_file is not None:
+        passphrase = passphrase_from(passphrase_file)
+    elif _is_encrypted(path):
+        passphrase = ask(f"Passphrase for {path}: ")
+    return wm.load_private(path, passphrase)
 
 
 def _is_encrypted(path: Path) -> bool:

@@ -252,7 +252,8 @@ class Statement:
         if not _REACTION.fullmatch(self.reaction):
             raise ValueError(f"reaction: expected halt, drain or fallback:<root>, found {self.reaction!r}")
         if not self.product or not self.version or self.serial < 0:
-            raise ValueError("product and version must not be empty, and serial not negative")
+            found = f"found {self.product!r}, {self.version!r} and {self.serial}"
+            raise ValueError(f"product and version must not be empty, and serial not negative; {found}")
         if self.gate_stage != "S0" and None in (self.probe_set, self.coverage, self.structure, self.environment):
             raise ValueError("a live gate table stands with probeSet, coverage, structure and environment")
 

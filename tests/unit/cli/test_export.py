@@ -114,7 +114,11 @@ def test_encrypted_key(cli, dumped):
     (dumped / "cy.pass").write_bytes(b"secret\n")
     (dumped / "cy.pass").chmod(0o600)
     words = (*EXPORT[:5], "--key", "cy.key", "-o", "model.sig")
-    assert cli(*words).code == 13
+    asked = cli(*words)
+    assert (asked.code, "standard input is no terminal: give --passphrase-file FILE" in asked.err) == (2, True)
+    (dumped / "other.pass").write_bytes(b"another\n")
+    (dumped / "other.pass").chmod(0o600)
+    assert cli(*words, "--passphrase-file", "other.pass").code == 13
     assert cli(*words, "--passphrase-file", "cy.pass").code == 0
 
 
