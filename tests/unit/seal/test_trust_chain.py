@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from weighmaster.errors import MalformedArtefact, NotAdmitted, UsageError
-from weighmaster.seal import trust_chain
 from weighmaster.seal.keys import PrivateKey, generate
 from weighmaster.seal.trust import RootKey, Roots, Trust
 from weighmaster.seal.trust_chain import (
@@ -26,7 +25,6 @@ from weighmaster.seal.trust_chain import (
     open_trust,
     parse_chain,
 )
-from weighmaster.seal.trust_document import trust_to_bytes
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 LATER = NOW + timedelta(days=365)
@@ -317,33 +315,3 @@ def test_keys_that_may_not_sign_or_have_signed() -> None:
         countersign(FIRST, UMA)
     with pytest.raises(UsageError, match=f"version 1 is signed by {ROSA.public.fingerprint} already"):
         countersign(FIRST, ROSA)
-
-
-def test_securesystemslib_verifies_the_envelope_and_its_threshold() -> None:
-    dsse = pytest.importorskip("securesystemslib.dsse")
-    from securesystemslib.signer import SSlibKey
-
-    value = json.loads(chain_to_bytes(FIRST))["envelopes"][0]
-    keys = []
-    for key in (ROSA, SAM, TESS):
-        kind = "ed25519" if key.public.kind == "ed25519" else "ecdsa"
-        scheme = "ed25519" if kind == "ed25519" else "ecdsa-sha2-nistp256"
-        public = key.public.pem.decode()
-        if kind == "ed25519":
-            public = key.public._key.public_bytes_raw().hex()
-        keys.append(SSlibKey(key.public.fingerprint, kind, scheme, {"public": public}))
-    envelope = dsse.Envelope.from_dict(json.loads(json.dumps(value)))
-    assert len(envelope.verify(keys, 2)) == 2
-    with pytest.raises(Exception, match=r"[Aa]ccepted signatures"):
-        envelope.verify(keys, 3)
-    envelope.payload = trust_to_bytes(document(expires=NOW))
-    with pytest.raises(Exception, match=r"[Aa]ccepted signatures"):
-        envelope.verify(keys, 1)
-
-
-def test_root_keys_are_gathered_once_however_long_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once per document, a file of the largest size would keep a gate for the better part of an hour."""
-    real, calls = trust_chain._root_keys, list[int]()
-    monkeypatch.setattr(trust_chain, "_root_keys", lambda chain: calls.append(1) or real(chain))
-    assert open_trust(chain_to_bytes(ROTATED), "t.json", roots=OLD.fingerprint, now=NOW).trust.version == 2
-    assert calls == [1]
