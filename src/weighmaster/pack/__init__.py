@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Codec and container of packs: spec/pack.md."""
