@@ -29,6 +29,7 @@ HERE: Final = Path(__file__).parent
 LENGTH: Final = 257
 SEQUENCES: Final = 240
 BATCH: Final = 16
+CALIBRATION: Final = 128
 TEXTS: Final = 512
 TEXT_TOKENS: Final = 64
 PIECES: Final = 128
@@ -195,33 +196,52 @@ def floating(tensors: Tensors) -> dict[str, torch.Tensor]:
 # -- what is measured ---------------------------------------------------------------------------------------------
 
 
-def peers_of(llama_directory: Path, config: Mapping[str, Any] | None) -> tuple[Peer, ...]:
-    """Return all peers; `config` is that of a Llama, which llama.cpp can take as a file."""
+def importance_of(plan: Plan, directory: Path) -> dict[str, np.ndarray]:
+    """Return the mean square of each input column of each linear layer, on calibration tokens (training text)."""
+    model = causal(directory)
+    squares: dict[str, torch.Tensor] = {}
+
+    def watch(name: str) -> Any:
+        def hook(_module: Any, inputs: Any, _output: Any) -> None:
+            squares[name] = squares.get(name, torch.zeros(())) + inputs[0].double().square().mean((0, 1))
+
+        return hook
+
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(watch(f"{name}.weight"))
+    tokens = drawn(np.load(plan.models / "calibration-tokens.npy"), "choose", CALIBRATION, LENGTH)
+    with torch.inference_mode():
+        for batch in tokens.split(BATCH):
+            model(input_ids=batch, use_cache=False)
+    return {name: sums.numpy() for name, sums in squares.items()}
+
+
+def peers_of(llama_directory: Path, plan: Plan, directory: Path) -> tuple[Peer, ...]:
+    """Return all peers of a model; a Llama goes to llama.cpp as a file."""
     from peers.bitsandbytes_nf4 import nf4
     from peers.hqq_groups import hqq
-    from peers.llama_cpp import Llama, chunk_peer, file_peer
+    from peers.llama_cpp import Llama, chunk_peer, config_of, file_peer
     from peers.quanto_int4 import quanto
     from peers.rounding import rounding
 
     version = (llama_directory / "VERSION").read_text(encoding="utf-8").strip()
     llama = Llama(llama_directory, version)
-    if config is None:
+    config = config_of(directory)
+    if config["model_type"] != "llama":
         return (chunk_peer(llama), rounding, nf4, hqq, quanto)
+    files = file_peer(llama, config, importance_of(plan, directory))
     rows_fit = all(config[key] % 256 == 0 for key in ("hidden_size", "intermediate_size"))
-    files = file_peer(llama, config)
     return (files, *(() if rows_fit else (chunk_peer(llama),)), rounding, nf4, hqq, quanto)
 
 
 def measure_peers(plan: Plan, llama: Path) -> dict[str, Any]:
     """Run every peer on every model."""
-    from peers.llama_cpp import config_of
-
     out: dict[str, Any] = {"causal": {}, "encoder": {}}
     for name in plan.wanted:
         directory = encoder_directory() if name == ENCODER else plan.models / name
-        config = None if name == ENCODER else config_of(directory)
         tensors = floating(load_tensors(directory))
-        methods = unique(method for peer in peers_of(llama, config) for method in peer(tensors))
+        methods = unique(method for peer in peers_of(llama, plan, directory) for method in peer(tensors))
         if name == ENCODER:
             out["encoder"][name] = on_encoder(plan, methods)
         else:

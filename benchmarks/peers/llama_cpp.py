@@ -14,7 +14,9 @@ import ctypes
 import json
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,41 +68,74 @@ class Llama:
         return out
 
 
-def file_peer(llama: Llama, config: Mapping[str, Any]) -> Peer:
-    """Return the peer that sends a Llama through ``llama-quantize``, in all formats; see `_file`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One run of ``llama-quantize``: the format, whether for all matrices alike, whether with an importance matrix."""
+
+    kind: str
+    pure: bool
+    weighted: bool = False
+
+    @property
+    def words(self) -> str:
+        return " ".join(
+            ("llama-quantize", *("--pure",) * self.pure, *("--imatrix FILE",) * self.weighted, self.kind),
+        )
+
+
+_RUNS: Final = (
+    *(_Run(kind=kind, pure=True) for kind in PURE),
+    *(_Run(kind=kind, pure=False) for kind in MIXED),
+    *(_Run(kind=kind, pure=kind not in MIXED, weighted=True) for kind in ("Q4_K", "Q5_K", "Q5_K_M")),
+)
+
+
+def file_peer(llama: Llama, config: Mapping[str, Any], importance: Mapping[str, np.ndarray]) -> Peer:
+    """Return the peer that sends a Llama through ``llama-quantize``, in all formats.
+
+    Args:
+        llama: its programs.
+        config: the model's configuration.
+        importance: per matrix the mean square of each of its input columns, on calibration text (llama.cpp's imatrix).
+    """
 
     def run(tensors: Tensors) -> Iterator[Rebuilt]:
         whole = all(tensor.shape[-1] % ROW == 0 for tensor in tensors.values() if tensor.ndim == 2)
-        kinds = (*((kind, "--pure") for kind in PURE), *((kind, "") for kind in MIXED))
         with tempfile.TemporaryDirectory() as name:
-            source = Path(name) / "source.gguf"
+            source, weights = Path(name) / "source.gguf", Path(name) / "imatrix.gguf"
             names = write_gguf(source, tensors, config)
-            for kind, option in kinds:
-                target = Path(name) / f"{kind}.gguf"
-                llama.quantize_file(source, target, kind, *([option] if option else []))
-                yield _file(llama, target, names, kind, option, whole=whole)
+            write_imatrix(weights, {gguf_name: importance.get(ours) for gguf_name, ours in names.items()})
+            for step in _RUNS:
+                target = Path(name) / "target.gguf"
+                options = (*("--pure",) * step.pure, *("--imatrix", str(weights)) * step.weighted)
+                llama.quantize_file(source, target, step.kind, *options)
+                yield _file(llama, target, names, step, whole=whole)
                 target.unlink()
 
     return run
 
 
-def _file(llama: Llama, path: Path, names: Mapping[str, str], kind: str, option: str, *, whole: bool) -> Rebuilt:
+def _file(llama: Llama, path: Path, names: Mapping[str, str], step: _Run, *, whole: bool) -> Rebuilt:
     """Read a quantized file back; the bytes are those of its tensors."""
     tensors: dict[str, torch.Tensor] = {}
-    kinds: dict[str, int] = {}
+    kinds: Counter[str] = Counter()
     nbytes = 0
     for tensor in gguf.GGUFReader(path).tensors:
-        name = names[tensor.name]
         shape = tuple(int(n) for n in reversed(tensor.shape))
         values = dequantize(np.array(tensor.data), tensor.tensor_type).astype(np.float32).reshape(shape)
-        tensors[name] = torch.from_numpy(values)
+        tensors[names[tensor.name]] = torch.from_numpy(values)
         nbytes += int(tensor.n_bytes)
-        if tensor.tensor_type != Type.F32:
-            kinds[tensor.tensor_type.name] = kinds.get(tensor.tensor_type.name, 0) + 1
+        kinds[tensor.tensor_type.name] += 1
+    del kinds[Type.F32.name]  # the norms
     found = ", ".join(f"{count} of {name}" for name, count in sorted(kinds.items()))
-    what = f"llama.cpp {llama.version}, `llama-quantize {option} {kind}`".replace("  ", " ") + f": {found}"
-    title = kind if whole or set(kinds) == {kind} else f"{kind}, as llama-quantize falls back"
-    return Rebuilt(name=title, what=what, nbytes=nbytes, tensors=tensors)
+    fell_back = "" if whole or set(kinds) == {step.kind} else ", as llama-quantize falls back"
+    return Rebuilt(
+        name=f"{step.kind}{', imatrix' * step.weighted}{fell_back}",
+        what=f"llama.cpp {llama.version}, `{step.words}`: {found}",
+        nbytes=nbytes,
+        tensors=tensors,
+        calibrated=step.weighted,
+    )
 
 
 def chunk_peer(llama: Llama) -> Peer:
@@ -157,6 +192,23 @@ def write_gguf(path: Path, tensors: Tensors, config: Mapping[str, Any]) -> dict[
     writer.write_tensors_to_file()
     writer.close()
     return names
+
+
+def write_imatrix(path: Path, importance: Mapping[str, np.ndarray | None]) -> None:
+    """Write an importance matrix file of llama.cpp: sums of squares and counts, here one mean and a count of one."""
+    writer = gguf.GGUFWriter(path, "")
+    writer.add_string("general.type", "imatrix")
+    writer.add_array("imatrix.datasets", ["calibration tokens"])
+    writer.add_uint32("imatrix.chunk_count", 1)
+    writer.add_uint32("imatrix.chunk_size", 1)
+    for name, squares in importance.items():
+        if squares is not None:
+            writer.add_tensor(f"{name}.in_sum2", squares.astype(np.float32).reshape(1, -1))
+            writer.add_tensor(f"{name}.counts", np.ones((1, 1), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def config_of(directory: Path) -> dict[str, Any]:
