@@ -3,8 +3,8 @@
 
 Everything is measured on the same token sequences: the KL divergence of the next-token distributions from those of
 the reference, the ratio of perplexities, and how often both name the same most probable token. Sequences are the
-unit that is resampled (bootstrap), and the same resamples serve all models, so that intervals of ratios between two
-models are paired.
+unit that is resampled (``intervals.py``), and the same resamples serve all models, so that intervals of ratios
+between two models are paired.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-__all__ = ["Deviation", "Reference", "cosines", "drawn", "interval", "logits_of", "measured", "windows"]
+__all__ = ["Deviation", "Reference", "cosines", "digest", "drawn", "logits_of", "measured", "windows"]
 
 Logits = Callable[[torch.Tensor], torch.Tensor]
 """From tokens, (batch, length), to the logits of the token after each, (batch, length, vocabulary)."""
-RESAMPLES: Final = 4000
 SEED: Final = 42
 
 
@@ -142,27 +141,3 @@ def measured(reference: Reference, logits: Logits) -> Deviation:
 def cosines(theirs: torch.Tensor, ours: torch.Tensor) -> tuple[float, ...]:
     """Return 1 - cosine of each pair of embeddings, (count, width), computed in float64."""
     return tuple((1 - functional.cosine_similarity(theirs.double(), ours.double(), dim=1)).tolist())
-
-
-def interval(
-    statistic: Callable[[list[np.ndarray]], np.ndarray], *samples: Sequence[float], level: float = 0.95
-) -> tuple[float, float, float]:
-    """Return a statistic of means and its bootstrap interval over sequences.
-
-    Args:
-        statistic: from the means of the samples (one array per sample, one entry per resample) to the statistic.
-        samples: per-sequence numbers, of the same sequences in the same order, so resampled together.
-        level: of the percentile interval.
-
-    Returns:
-        The statistic of all sequences, the interval's lower end, its upper end.
-    """
-    arrays = [np.asarray(sample, dtype=np.float64) for sample in samples]
-    count = len(arrays[0])
-    if any(len(array) != count for array in arrays):
-        raise ValueError(f"samples of {sorted({len(array) for array in arrays})} sequences: not of the same ones")
-    chosen = np.random.default_rng(SEED).integers(0, count, (RESAMPLES, count))
-    whole = statistic([array.mean(keepdims=True) for array in arrays])[0]
-    resampled = statistic([array[chosen].mean(1) for array in arrays])
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-    return float(whole), float(low), float(high)
