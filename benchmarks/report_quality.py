@@ -271,7 +271,7 @@ def what_was_run(peers: Mapping[str, Any]) -> Iterator[str]:
     lines: dict[str, str] = {}
     for model in (*MODELS, ENCODER):
         for name, row in methods(peers, model).items():
-            lines.setdefault(name, f"- {name} (`{model}` and others alike): {row['what']}.")
+            lines.setdefault(name, f"- {name}: {row['what']}.")
     yield "What was run:"
     yield "\n".join(lines.values())
 
