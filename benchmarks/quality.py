@@ -186,7 +186,7 @@ def main() -> None:
     size = (16, 32) if asked.quick else (SEQUENCES, TEXTS)
     plan = Plan(models=asked.models, half=asked.half, sequences=size[0], texts=size[1], wanted=tuple(asked.only))
     now = datetime.datetime.now(datetime.UTC)
-    head = {"date": now.date().isoformat(), "machine": machine(), "load_before": os.getloadavg()}
+    head = {"date": now.date().isoformat(), "quick": asked.quick, "machine": machine(), "load_before": os.getloadavg()}
     if asked.what == "peers":
         if asked.llama is None:
             parser.error("peers: --llama is required")
