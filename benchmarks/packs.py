@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import math
 import os
 import re
@@ -21,8 +22,8 @@ from subjects import CAUSAL, elements, load_tensors
 __all__ = ["Candidate", "asked_for", "made", "real_bits"]
 
 INDEX: Final = ("pack.index", "model.safetensors.index.json")
-TARGETS: Final = {"calibrated": (5.0, 4.5, 4.0), "datafree": (5.0,)}
-"""Bits that the targets name."""
+TARGETS: Final = {"calibrated": (5.0, 4.5, 4.0), "datafree": (5.0, 4.5, 5.5)}
+"""Bits that the targets name; without data also those of the most common peers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class Candidate:
         asked: bits that were asked for.
         directory: of the safetensors files.
         bits: real bits per weight of the pack, 8 x all its bytes / all parameters.
+        key: the pack root.
     """
 
     model: str
@@ -42,6 +44,7 @@ class Candidate:
     asked: float
     directory: Path
     bits: float
+    key: str = ""
 
     @classmethod
     def read(cls, text: str) -> Candidate:
@@ -60,18 +63,20 @@ class Candidate:
             nbytes=round(self.bits * count / 8),
             tensors={name: tensor.float() for name, tensor in load_tensors(self.directory).items()},
             calibrated=self.profile == "calibrated",
+            key=self.key,
         )
 
 
 def asked_for(model: str, peers: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yield profile and bits of every pack that a model is measured at: the targets, and the real bits of each peer.
+    """Yield profile and bits of every pack that a model is measured at: what the targets name, then what peers take.
 
     A peer's bits are rounded down to a tenth, so that the pack is never the larger of the two.
     """
     kind = "causal" if model in CAUSAL else "encoder"
     equal = {math.floor(10 * row["bits"]) / 10 for row in peers[kind].get(model, {"methods": ()})["methods"]}
     for profile, bits in TARGETS.items():
-        yield from ((profile, asked) for asked in sorted({*bits, *(min(b, 8.0) for b in equal)}))
+        yield from ((profile, asked) for asked in bits)
+    yield from (("calibrated", asked) for asked in sorted({min(b, 8.0) for b in equal} - set(TARGETS["calibrated"])))
 
 
 def made(source: Path, model: str, wanted: Iterable[tuple[str, float]], work: Path) -> Iterator[Candidate]:
@@ -84,7 +89,8 @@ def made(source: Path, model: str, wanted: Iterable[tuple[str, float]], work: Pa
             note(f"    {model}: pack {' '.join(options)}")
             _weighmaster("pack", source, "-o", pack, *options)
             _weighmaster("unpack", pack, "-o", plain)
-        yield Candidate(model=model, profile=profile, asked=asked, directory=plain, bits=real_bits(pack, source))
+        bits, root = real_bits(pack, source), hashlib.sha256((pack / INDEX[0]).read_bytes()).hexdigest()
+        yield Candidate(model=model, profile=profile, asked=asked, directory=plain, bits=bits, key=root)
 
 
 def real_bits(pack: Path, source: Path) -> float:

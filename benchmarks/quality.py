@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import report
 import torch
-from deviation import Deviation, Reference, cosines, digest, logits_of, measured
+from deviation import Reference, cosines, digest, logits_of, measured
 from intervals import interval
 from measure import machine, note
 from packs import Candidate, asked_for, made
 from peers import Peer, Rebuilt, parameters
-from report import newest
 from subjects import (
     BATCH,
     CAUSAL,
@@ -56,12 +56,16 @@ def on_causal(plan: Plan, name: str, methods: Iterable[Rebuilt]) -> dict[str, An
     directory, sequences = plan.directory(name), plan.sequences_of()
     model = causal(directory)
     reference = Reference(logits_of(model), sequences, batch=BATCH, keep=True)
-    source, rows = load_tensors(directory), list[dict[str, Any]]()
-    for method in methods:
+    source = load_tensors(directory)
+
+    def row(method: Rebuilt) -> dict[str, Any]:
         replace(model, method.tensors)
-        deviation = measured(reference, logits_of(model))
-        rows.append(row_of(method, parameters(source)) | deviation.for_json())
-        note(f"    {name}: {line_of(method, rows[-1]['bits'], deviation)}")
+        return row_of(method, parameters(source)) | measured(reference, logits_of(model)).for_json()
+
+    rows = list[dict[str, Any]]()
+    for method in methods:
+        rows.append(plan.kept(f"{name} {digest(sequences)}", method, row))
+        note(f"    {name}: {line_of(rows[-1])}")
     return {
         "parameters": parameters(source),
         "sequences": digest(sequences),
@@ -74,12 +78,17 @@ def on_encoder(plan: Plan, methods: Iterable[Rebuilt]) -> dict[str, Any]:
     """Measure methods on the encoder."""
     texts = texts_of(plan)
     embedder = Embedder(plan.directory(ENCODER), texts)
-    source, theirs, rows = load_tensors(plan.directory(ENCODER)), embedder.embeddings(), list[dict[str, Any]]()
-    for method in methods:
+    source, theirs = load_tensors(plan.directory(ENCODER)), embedder.embeddings()
+
+    def row(method: Rebuilt) -> dict[str, Any]:
         replace(embedder.model, method.tensors)
         distances = cosines(theirs, embedder.embeddings())
-        rows.append(row_of(method, parameters(source)) | {"cosine": [float(f"{x:.4e}") for x in distances]})
-        note(f"    {ENCODER}: {method.name}: {rows[-1]['bits']:.3f} bits, 1 - cosine {np.mean(distances):.3e}")
+        return row_of(method, parameters(source)) | {"cosine": [float(f"{x:.4e}") for x in distances]}
+
+    rows = list[dict[str, Any]]()
+    for method in methods:
+        rows.append(plan.kept(f"{ENCODER} {plan.half} {plan.texts}", method, row))
+        note(f"    {ENCODER}: {method.name}: {rows[-1]['bits']:.3f} bits, 1 - cosine {np.mean(rows[-1]['cosine']):.3e}")
     return {"parameters": parameters(source), "texts": len(texts), "methods": rows}
 
 
@@ -94,13 +103,13 @@ def row_of(method: Rebuilt, count: int) -> dict[str, Any]:
     }
 
 
-def line_of(method: Rebuilt, bits: float, deviation: Deviation) -> str:
+def line_of(row: Mapping[str, Any]) -> str:
     """Say in one line what was measured."""
-    kl, low, high = interval(lambda means: means[0], deviation.kl)
-    ratio, below, above = interval(lambda means: np.exp(means[0]), deviation.nll)
+    kl, low, high = interval(lambda means: means[0], row["kl"])
+    ratio, below, above = interval(lambda means: np.exp(means[0]), row["nll"])
     return (
-        f"{method.name}: {bits:.3f} bits, KL {kl:.3e} ({low:.3e} to {high:.3e}), PPL ratio {ratio:.5f} "
-        f"({below:.5f} to {above:.5f}), top-1 {100 * float(np.mean(deviation.top1)):.2f}%"
+        f"{row['name']}: {row['bits']:.3f} bits, KL {kl:.3e} ({low:.3e} to {high:.3e}), PPL ratio {ratio:.5f} "
+        f"({below:.5f} to {above:.5f}), top-1 {100 * float(np.mean(row['top1'])):.2f}%"
     )
 
 
@@ -149,7 +158,7 @@ def pack_methods(plan: Plan, candidates: Iterable[Candidate], work: Path | None,
     count = parameters(load_tensors(source))
     yield from (candidate.rebuilt(count) for candidate in candidates if candidate.model == name)
     if work is not None:
-        wanted = asked_for(name, json.loads(newest("quality-peers").read_text(encoding="utf-8")))
+        wanted = asked_for(name, json.loads(report.newest("quality-peers").read_text(encoding="utf-8")))
         yield from (candidate.rebuilt(count) for candidate in made(source, name, wanted, work))
 
 
@@ -171,37 +180,44 @@ def text_of(result: Mapping[str, Any]) -> str:
     return re.sub(r"\[\s+([-+0-9.e,\s]+?)\s+\]", lambda found: "[" + "".join(found[1].split()) + "]", spread) + "\n"
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("peers", "packs"))
     parser.add_argument("--models", type=Path, required=True, help="folder of small-lm, tiny-lm and eval-tokens.npy")
-    parser.add_argument("--llama", type=Path, help="folder made by peers/get_llama.sh")
-    parser.add_argument("--work", type=Path, help="folder in which packs are made, and found again by a later run")
+    parser.add_argument("--llama", type=Path, help="folder of llama.cpp's programs, made by peers/get_llama.sh")
+    parser.add_argument("--work", type=Path, help="folder of packs and of what was measured of them, to go on with")
     parser.add_argument("--candidate", type=Candidate.read, action="append", default=[], help=CANDIDATE)
     parser.add_argument("--only", nargs="*", default=[*CAUSAL, ENCODER], choices=[*CAUSAL, ENCODER])
     parser.add_argument("--half", choices=("choose", "report"), default="report")
     parser.add_argument("--quick", action="store_true", help="a few sequences; writes no result")
     asked = parser.parse_args()
+    if asked.what == "peers" and asked.llama is None:
+        parser.error("peers: --llama is required")
+    if asked.what == "packs" and asked.work is None and not asked.candidate:
+        parser.error("packs: --work or --candidate is required")
+    return asked
+
+
+def main() -> None:
+    asked = arguments()
     torch.set_num_threads(1)
-    size = (16, 32) if asked.quick else (SEQUENCES, TEXTS)
-    plan = Plan(models=asked.models, half=asked.half, sequences=size[0], texts=size[1], wanted=tuple(asked.only))
+    sequences, texts = (16, 32) if asked.quick else (SEQUENCES, TEXTS)
+    size = {"half": asked.half, "sequences": sequences, "texts": texts}
+    plan = Plan(models=asked.models, wanted=tuple(asked.only), work=asked.work, **size)
     now = datetime.datetime.now(datetime.UTC)
     head = {"date": now.date().isoformat(), "quick": asked.quick, "machine": machine(), "load_before": os.getloadavg()}
-    if asked.what == "peers":
-        if asked.llama is None:
-            parser.error("peers: --llama is required")
-        found = measure(plan, partial(peer_methods, plan, asked.llama))
-    else:
-        if asked.work is None and not asked.candidate:
-            parser.error("packs: --work or --candidate is required")
-        found = measure(plan, partial(pack_methods, plan, asked.candidate, asked.work))
-    size_of = {"half": plan.half, "sequences": plan.sequences, "length": LENGTH, "texts": plan.texts}
-    result = head | {"parameters": size_of} | found
+    methods_of = (
+        partial(peer_methods, plan, asked.llama)
+        if asked.what == "peers"
+        else partial(pack_methods, plan, asked.candidate, asked.work)
+    )
+    result = head | {"parameters": {**size, "length": LENGTH}} | measure(plan, methods_of)
     if asked.quick or asked.half == "choose":
         return
     path = HERE / "results" / f"quality-{asked.what}-{now.date().isoformat()}.json"
     path.write_text(text_of(result), encoding="utf-8")
-    note(f"written: {path.name}")
+    report.write()
+    note(f"written: {path.name} and README.md")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from deviation import drawn
-from peers import Tensors
+from peers import Rebuilt, Tensors
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -49,6 +52,7 @@ class Plan:
         sequences: per language model.
         texts: for the encoder.
         wanted: names of the models.
+        work: folder that measurements are kept in, so that an interrupted run can be gone on with; None for no such.
     """
 
     models: Path
@@ -56,10 +60,22 @@ class Plan:
     sequences: int
     texts: int
     wanted: tuple[str, ...]
+    work: Path | None = None
 
     def directory(self, name: str) -> Path:
         """Return the Hugging Face directory of a model."""
         return encoder_directory() if name == ENCODER else self.models / name
+
+    def kept(self, subject: str, method: Rebuilt, measure: Callable[[Rebuilt], dict[str, Any]]) -> dict[str, Any]:
+        """Return what was measured of a method on a subject in an earlier run, or measure it now."""
+        if self.work is None or not method.key:
+            return measure(method)
+        name = hashlib.sha256(f"{subject} {method.key}".encode()).hexdigest()
+        path = self.work / f"{name[:16]}.json"
+        if not path.exists():
+            path.write_text(json.dumps(measure(method)), encoding="utf-8")
+        row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return row
 
     def sequences_of(self) -> torch.Tensor:
         """Draw the sequences of the language models."""

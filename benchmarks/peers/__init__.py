@@ -28,6 +28,7 @@ class Rebuilt:
         nbytes: bytes of everything that the tensors are rebuilt from.
         tensors: the rebuilt tensors, float32.
         calibrated: whether the method saw text.
+        key: digest of what the tensors were rebuilt from, by which an earlier measurement is found again; may be empty.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Rebuilt:
     nbytes: int
     tensors: dict[str, torch.Tensor]
     calibrated: bool = False
+    key: str = ""
 
 
 Peer = Callable[[Tensors], Iterable[Rebuilt]]
