@@ -95,6 +95,10 @@ class SafetensorsFile:
         """Return the tensors in the order of their bytes, readable until `close`; `read` may be called by threads."""
         return tuple(self._view(entry) for entry in self.header.entries)
 
+    def front(self) -> bytes:
+        """Return the bytes before the tensors: the length of the header, and the header."""
+        return self._pread(0, self._base, "header")
+
     def _view(self, entry: Entry) -> TensorView:
         return TensorView(
             name=entry.name,
