@@ -24,6 +24,8 @@ __all__ = [
     "index_bytes",
     "pack_root",
     "parse_index",
+    "read_calibration",
+    "read_encoder",
     "read_file_entry",
     "read_tensor_entry",
 ]
@@ -76,8 +78,8 @@ def parse_index(data: bytes, file: str) -> Index:
     fields = Fields(loads_canonical(_line(data, file), file), file=file)
     fields.text("format", choices=(FORMAT,))
     index = Index(
-        encoder=_read_encoder(fields.nested("encoder")),
-        calibration=_read_calibration(fields),
+        encoder=read_encoder(fields.nested("encoder")),
+        calibration=read_calibration(fields),
         source=fields.objects("source", read_file_entry),
         files=fields.objects("files", read_file_entry),
         shards=fields.texts("shards"),
@@ -102,7 +104,8 @@ def _line(data: bytes, file: str) -> bytes:
     return line[:-1]
 
 
-def _read_encoder(fields: Fields) -> EncoderRecord:
+def read_encoder(fields: Fields) -> EncoderRecord:
+    """Read what made a pack."""
     record = EncoderRecord(
         name=fields.text("name"),
         version=fields.text("version"),
@@ -130,7 +133,8 @@ def _read_parameters(fields: Fields) -> tuple[tuple[str, str], ...]:
     return tuple((key, inner.text(key, empty=True)) for key in sorted(value)) if isinstance(value, dict) else ()
 
 
-def _read_calibration(fields: Fields) -> Calibration | None:
+def read_calibration(fields: Fields) -> Calibration | None:
+    """Read the calibration, or null."""
     value = fields.any("calibration")
     if value is None:
         return None
