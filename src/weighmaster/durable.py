@@ -20,7 +20,9 @@ MAX_DOCUMENT: Final = 1 << 30
 """Bytes: no document of ours is larger; a larger file is refused before it is read."""
 
 
-def write_atomically(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644, replace: bool = True) -> None:
+def write_atomically(
+    path: Path, data: bytes | Iterable[bytes | memoryview], *, mode: int = 0o644, replace: bool = True
+) -> None:
     """Write `data` to `path` so that a reader, a crash or a full disk never sees a part of it.
 
     Args:
@@ -33,7 +35,7 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0
         UsageError: `path` exists and `replace` is false.
         StorageError: the file system refused (full disk, permissions); nothing is left behind.
     """
-    pieces = (data,) if isinstance(data, bytes) else data
+    pieces: Iterable[bytes | memoryview] = (data,) if isinstance(data, bytes) else data
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)

@@ -92,7 +92,7 @@ class Output:
                 raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from error
         return state.hexdigest() == file.sha256
 
-    def write(self, path: str, pieces: Iterable[bytes]) -> PackedFile:
+    def write(self, path: str, pieces: Iterable[bytes | memoryview]) -> PackedFile:
         """Write a file whole, folders included, and return its entry for the index.
 
         Raises:
@@ -103,7 +103,7 @@ class Output:
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"{target.parent}: cannot be made: {error.strerror or error}") from error
-        return write_hashed(target, path, iter(pieces))
+        return write_hashed(target, path, pieces)
 
     def finish(self) -> None:
         """Remove the journal: from now on the directory is a pack.
