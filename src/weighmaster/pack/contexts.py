@@ -111,9 +111,7 @@ def tables_for(histogram: Counts, table_bits: int, cost: Callable[[tuple[Table |
         cost: bits of everything, given the tables.
     """
     ways = [(symmetric, grain) for symmetric in (True, False) for grain in (1, 2, 4)]
-    tables = [
-        tuple(fit_table(row, -MAX_LEVEL, table_bits, symmetric=s, grain=g) for row in histogram) for s, g in ways
-    ]
+    tables = [tuple(fit_table(row, -MAX_LEVEL, table_bits, symmetric=s, grain=g) for row in histogram) for s, g in ways]
     return min(tables, key=cost)
 
 

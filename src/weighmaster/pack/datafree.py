@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,19 +15,19 @@ import numpy as np
 import numpy.typing as npt
 
 from weighmaster.core.canonical import dumps
+from weighmaster.core.fields import Fields
 from weighmaster.core.tensor import TensorView
-from weighmaster.pack.coded import Coded
-from weighmaster.pack.coder import Backend
-from weighmaster.pack.exact import Exact
+from weighmaster.pack.backends import best
+from weighmaster.pack.exact import FIVE, Coded, ExactEncoder
 from weighmaster.pack.layout import LARGEST, float_of
 from weighmaster.pack.matrix import Matrix, matrix_of
 from weighmaster.pack.quantize import energies, error, quantize, values_of
-from weighmaster.pack.rate import cap_of, solve, table_bits_of
+from weighmaster.pack.rate import LEAST, MOST, cap_of, solve, table_bits_of
 from weighmaster.pack.scales import nearest_scale, split
 from weighmaster.pack.streams import Band, choose, encode_bands
 from weighmaster.pack.tables import MAX_LEVEL
 
-__all__ = ["SMALLEST", "Datafree", "PlainLevels", "exact_bytes", "in_range", "plan"]
+__all__ = ["SMALLEST", "Datafree", "PlainLevels", "bits_of", "decimal", "exact_bytes", "from_state", "in_range", "plan"]
 
 SMALLEST: Final = 4096
 """Elements below which a tensor is kept as it is."""
@@ -54,6 +55,7 @@ _QUICK: Final = 1 << 22
 _GAUSSIAN: Final = 0.5 * math.log2(2 * math.pi * math.e)
 """Bits of entropy of a Gaussian of variance 1 in steps of 1."""
 
+_BITS: Final = re.compile(r"\d(\.\d{1,6})?")
 _UNSIGNED: Final[dict[int, Any]] = {2: np.dtype("<u2"), 4: np.dtype("<u4")}
 
 Scales = npt.NDArray[np.uint16]
@@ -78,7 +80,8 @@ class PlainLevels:
         for first, last in self.matrix.bands(multiple):
             band = self._kept.get((first, last))
             if band is None:
-                band = self._quantized(self.matrix.read(first, last), first, last)
+                data = self.matrix.read(first, last)
+                band = patched(data, self.dtype, first, self.row_scale[first:last], self.col_scale)
                 if self.matrix.size <= _KEPT:
                     self._kept[first, last] = band
             yield band
@@ -96,19 +99,20 @@ class PlainLevels:
             total += error(data, self.dtype, band.levels, self.row_scale[band.first : last], self.col_scale)
         return total
 
-    def _quantized(self, data: npt.NDArray[np.uint8], first: int, last: int) -> Band:
-        row, cols = self.row_scale[first:last], self.matrix.cols
-        levels = quantize(data, self.dtype, last - first, cols, row, self.col_scale)
-        if int(levels.max()) < MAX_LEVEL and int(levels.min()) > -MAX_LEVEL:
-            return Band(first=first, levels=levels)
-        at = np.flatnonzero(np.abs(levels.ravel()) == MAX_LEVEL)
-        r, c = np.divmod(at, cols)
-        step = float_of(row)[r].astype(np.float64) * float_of(self.col_scale)[c]
-        beyond = np.abs(values_of(data, self.dtype)[at].astype(np.float64)) > (MAX_LEVEL + 0.5) * step
-        at = at[beyond]
-        levels.ravel()[at] = 0
-        bits = data.view(_UNSIGNED[self.matrix.itemsize])[at]
-        return Band(first=first, levels=levels, patch_at=at + first * cols, patch_bits=bits)
+
+def patched(data: npt.NDArray[np.uint8], dtype: str, first: int, row_scale: Scales, col_scale: Scales) -> Band:
+    """Quantize rows; what is beyond the levels becomes level 0 and a patch."""
+    rows, cols = len(row_scale), len(col_scale)
+    levels = quantize(data, dtype, rows, cols, row_scale, col_scale)
+    if int(levels.max()) < MAX_LEVEL and int(levels.min()) > -MAX_LEVEL:
+        return Band(first=first, levels=levels)
+    at = np.flatnonzero(np.abs(levels.ravel()) == MAX_LEVEL)
+    r, c = np.divmod(at, cols)
+    step = float_of(row_scale)[r].astype(np.float64) * float_of(col_scale)[c]
+    at = at[np.abs(values_of(data, dtype)[at].astype(np.float64)) > (MAX_LEVEL + 0.5) * step]
+    levels.ravel()[at] = 0
+    bits = data.view(_UNSIGNED[data.size // levels.size])[at]
+    return Band(first=first, levels=levels, patch_at=at + first * cols, patch_bits=bits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -122,8 +126,7 @@ class _Sample:
 
     def bands(self, _multiple: int) -> Iterator[Band]:
         """Give them all."""
-        size = len(self.row_scale), len(self.col_scale)
-        yield Band(first=0, levels=quantize(self.data, self.dtype, *size, self.row_scale, self.col_scale))
+        yield patched(self.data, self.dtype, 0, self.row_scale, self.col_scale)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,16 +136,12 @@ class Datafree:
     Attributes:
         row: bits of bfloat16, the scale of all rows.
         col: bits of bfloat16, the scale of the columns that stay below the cap.
-        cap: largest root mean square of the levels of a column.
-        table_bits: B.
-        backend: codes the chunks.
+        bits: per weight, that were asked for; they imply the cap of columns and the table bits.
     """
 
     row: int
     col: int
-    cap: float
-    table_bits: int
-    backend: Backend
+    bits: Decimal
     profile: str = "datafree"
 
     @property
@@ -150,18 +149,22 @@ class Datafree:
         """The step, R * C."""
         return float(np.prod(float_of(np.array([self.row, self.col], np.uint16)).astype(np.float64)))
 
+    @property
+    def table_bits(self) -> int:
+        """Table bits B."""
+        return table_bits_of(self.bits)
+
     def parameters(self) -> dict[str, str]:
         """Return the step and what the rate implied."""
-        return {"step": repr(self.step), "columnCap": repr(self.cap), "tableBits": str(self.table_bits)}
+        return {"step": decimal(self.step), "columnCap": decimal(cap_of(self.bits)), "tableBits": str(self.table_bits)}
 
     def state(self) -> bytes:
         """Return all of it."""
-        values = {"row": self.row, "col": self.col, "cap": repr(self.cap), "tableBits": self.table_bits}
-        return dumps({"profile": self.profile, **values})
+        return dumps({"profile": self.profile, "bits": str(self.bits), "row": self.row, "col": self.col})
 
     def encode(self, view: TensorView) -> Coded:
         """Code one tensor: in levels if it is large enough and finite and that is smaller, else without loss."""
-        exact = Exact(backend=self.backend)
+        exact = ExactEncoder()
         matrix = matrix_of(view)
         if matrix is None or matrix.size < SMALLEST:
             return exact.encode(view)
@@ -169,17 +172,15 @@ class Datafree:
         col_scale = self.col_scales(col_energy / matrix.rows)
         if not finite or not in_range(view.dtype, np.uint16(self.row), col_scale):
             return exact.encode(view)
-        source = PlainLevels(
-            matrix=matrix, row_scale=np.full(matrix.rows, self.row, np.uint16), col_scale=col_scale
-        )
-        blob = encode_bands(source, choose(source, self.table_bits).layout, self.backend)
+        source = PlainLevels(matrix=matrix, row_scale=np.full(matrix.rows, self.row, np.uint16), col_scale=col_scale)
+        blob = encode_bands(source, choose(source, self.table_bits).layout, best())
         if len(blob) >= view.nbytes:
             return exact.encode(view)
-        return Coded(codec="five-v1", blob=blob, squared_error=source.squared_error(), squared=squared)
+        return Coded(codec=FIVE, blob=blob, squared_error=source.squared_error(), squared=squared)
 
     def col_scales(self, col_mean: npt.NDArray[np.float64]) -> Scales:
         """Return the scales of columns, given their mean squares: larger where the cap would be passed."""
-        over = np.sqrt(col_mean) / (self.cap * self.step)
+        over = np.sqrt(col_mean) / (cap_of(self.bits) * self.step)
         scale = float(float_of(np.array([self.col], np.uint16))[0])
         steps = np.ceil(np.log2(np.maximum(over, 1)) * _PER_OCTAVE) / _PER_OCTAVE
         return nearest_scale(scale * 2.0**steps)
@@ -199,27 +200,51 @@ def _energies(matrix: Matrix) -> tuple[float, npt.NDArray[np.float64], bool]:
     return squared, col, finite
 
 
-def plan(views: Sequence[TensorView], *, bits: Decimal, fixed_bytes: int, backend: Backend) -> Datafree:
+def decimal(value: float) -> str:
+    """Return a number as a decimal string of seven digits."""
+    return f"{value:.7g}"
+
+
+def from_state(fields: Fields) -> Datafree:
+    """Return the plan of a state whose profile has been read.
+
+    Raises:
+        MalformedArtefact: it is none.
+    """
+    bits = bits_of(fields)
+    row, col = (fields.integer(key, minimum=0x0080, maximum=0x7F7F) for key in ("row", "col"))
+    fields.done()
+    return Datafree(row=row, col=col, bits=bits)
+
+
+def bits_of(fields: Fields) -> Decimal:
+    """Return the bits asked for, of a state."""
+    text = fields.text("bits")
+    if not _BITS.fullmatch(text) or not LEAST <= Decimal(text) <= MOST:
+        raise fields.fault("bits", f"a decimal number from {LEAST} to {MOST}", repr(text))
+    return Decimal(text)
+
+
+def plan(views: Sequence[TensorView], *, bits: Decimal, fixed_bytes: int) -> Datafree:
     """Find the step with which the whole file takes the bits asked for.
 
     Args:
         views: all tensors of the model.
         bits: per weight of all of them.
         fixed_bytes: what the file takes beside the blobs.
-        backend: codes the chunks.
 
     Raises:
-        ValueError: no step gives so few bits.
+        UsageError: no step gives so few bits.
     """
     matrices = [m for m in map(matrix_of, views) if m is not None and m.size >= SMALLEST]
     names = {m.view.name for m in matrices}
-    kept = sum(exact_bytes(v, backend) for v in views if v.name not in names)
+    kept = sum(exact_bytes(v) for v in views if v.name not in names)
     elements = sum(math.prod(v.shape) for v in views)
     whole = sum(m.size for m in matrices) <= _WHOLE
 
     def made(x: float) -> Datafree:
         row, col = split(2.0**x)
-        return Datafree(row=int(row), col=int(col), cap=cap_of(bits), table_bits=table_bits_of(bits), backend=backend)
+        return Datafree(row=int(row), col=int(col), bits=bits)
 
     def rate(x: float) -> float:
         trial = made(x)
@@ -230,9 +255,9 @@ def plan(views: Sequence[TensorView], *, bits: Decimal, fixed_bytes: int, backen
     return made(solve(rate, target, _first_guess(matrices, target)))
 
 
-def exact_bytes(view: TensorView, backend: Backend) -> int:
+def exact_bytes(view: TensorView) -> int:
     """Return what a tensor takes that is kept as it is: by coding it if that is quick, else its own size."""
-    return len(Exact(backend=backend).encode(view).blob) if view.nbytes <= _QUICK else view.nbytes
+    return len(ExactEncoder().encode(view).blob) if view.nbytes <= _QUICK else view.nbytes
 
 
 def _sampled_bits(matrix: Matrix, trial: Datafree, *, whole: bool) -> float:

@@ -73,5 +73,3 @@ def matrix_of(view: TensorView) -> Matrix | None:
     stacked = len(shape) > 2 and shape[-1] >= _NARROW  # noqa: PLR2004
     cols = shape[-1] if stacked else size // shape[0]
     return Matrix(view=view, rows=size // cols, cols=cols) if cols <= MAX_CHUNK else None
-
-

@@ -9,7 +9,9 @@ from typing import Final
 
 import numpy as np
 
-__all__ = ["MOST", "LEAST", "cap_of", "solve", "table_bits_of"]
+from weighmaster.errors import UsageError
+
+__all__ = ["LEAST", "MOST", "cap_of", "solve", "table_bits_of"]
 
 LEAST, MOST = Decimal(3), Decimal(8)
 """Bits per weight that may be asked for."""
@@ -17,7 +19,7 @@ LEAST, MOST = Decimal(3), Decimal(8)
 _CAPS: Final = ((3, 6.0), (4, 12.0), (5, 24.0), (6, 40.0), (7, 56.0), (8, 72.0))
 """Largest root mean square of the levels of a column, by rate; geometric in between (spec/pack.md, appendix)."""
 
-_TABLE_BITS: Final = ((Decimal("5.5"), 12), (Decimal("6.5"), 13), (MOST, 14))
+_TABLE_BITS: Final = ((Decimal("5.5"), 12), (MOST, 13))
 
 _CLOSE: Final = 0.001
 """Bits per weight below the target that are close enough."""
@@ -48,19 +50,27 @@ def solve(rate: Callable[[float], float], target: float, start: float) -> float:
         The x with the highest rate found that the target allows.
 
     Raises:
-        ValueError: none was found.
+        UsageError: none was found.
     """
     seen: list[tuple[float, float]] = []
     x, aim = start, target - _CLOSE / 2
     for _ in range(_ROUNDS):
         seen.append((rate(x), x))
-        if target - _CLOSE <= seen[-1][0] <= target:
+        if target - _CLOSE <= seen[-1][0] <= target or _narrow(seen, aim):
             break
         x = _next(seen, aim)
     below = [(r, -x) for r, x in seen if r <= target]
     if not below:
-        raise ValueError(f"no step gives {target:.3f} bits; the nearest gave {min(seen)[0]:.3f}")
+        raise UsageError(
+            f"no encoding takes {target:.3f} bits per weight or less; the nearest takes {min(seen)[0]:.3f}"
+        )
     return -max(below)[1]
+
+
+def _narrow(seen: list[tuple[float, float]], aim: float) -> bool:
+    """Return whether steps that differ by less than 0.1 % lie on both sides of the aim."""
+    above, below = [x for r, x in seen if r > aim], [x for r, x in seen if r <= aim]
+    return bool(above and below) and abs(min(below) - max(above)) < _CLOSE
 
 
 def _next(seen: list[tuple[float, float]], aim: float) -> float:

@@ -94,9 +94,7 @@ def choose(source: LevelSource, table_bits: int) -> Sized:
         col_mean += energy.sum(axis=0, dtype=np.float64)
     col_mean /= rows
     thorough = rows * cols <= _THOROUGH
-    shape = Shape(
-        codec=LEVELS, dtype=source.dtype, table_bits=table_bits, variant=0, rows=rows, cols=cols, band=band
-    )
+    shape = Shape(codec=LEVELS, dtype=source.dtype, table_bits=table_bits, variant=0, rows=rows, cols=cols, band=band)
     ways = coarser(row_mean, col_mean) if thorough else [energy_classes(row_mean, col_mean)]
     return min((_fitted(source, shape, a, b) for a, b in ways), key=lambda sized: sized.bits)
 
@@ -124,12 +122,9 @@ def _fitted(
     def cost(tables: Any) -> float:
         return 8 * len(assemble(laid(tables), [])) + table_cost(counts, tables, shape.table_bits)
 
-
     tables = tables_for(counts, shape.table_bits, cost)
     extra = shape.chunks * _CHUNK_BITS + patches * 8 * (4 + shape.itemsize)
     return Sized(layout=laid(tables), bits=cost(tables) + extra)
-
-
 
 
 def encode_bands(source: LevelSource, layout: Layout, backend: Backend) -> bytes:
