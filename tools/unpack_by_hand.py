@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: C408, E731, PLR2004, RUF007, SIM300, SIM905
+# ruff: noqa: C408, E731, PLR2004, RUF007, SIM905
 # fmt: off
 """Rebuild the tensors of a Weighmaster pack by hand: one file, Python 3.11 with NumPy, nothing of Weighmaster's.
 
     python unpack_by_hand.py PACK [--tensor NAME] [--root HEX] [--out MODEL.safetensors]
 
-Levels and scales are multiplied as integers, and the rounding is a shift (spec/pack.md, 1; sections here are of that file).
+Levels and scales are multiplied as integers, and rounding is a shift (spec/pack.md, 1; its sections are named here).
 A line per tensor says what was compared; --out writes the tensors once the digests of all of them hold.
 Exit code: 0 all that was asked for was checked and holds; 1 a check failed; 2 usage; 3 something was NOT CHECKED.
 """
@@ -305,7 +305,7 @@ def rebuild(k: Array, row: Array, column: Array, dtype: str) -> Array:
     drop = np.clip(place - e, 0, 26)
     half = (1 << drop >> 1) - ((m >> drop & 1) ^ 1)  # half a unit, less one if the bit kept last is 0
     kept = np.where(drop > 0, (m + half) >> drop, m << np.maximum(e - place, 0))
-    bits = ((place - last) << (precision - 1)) + kept  # the leading bit of a normal number counts the exponent up by one
+    bits = ((place - last) << (precision - 1)) + kept  # a normal number's leading bit counts the exponent up
     return np.where(k == 0, 0, bits | (k < 0).astype(np.int64) << (width - 1))
 
 def symbols(bodies: list[bytes], counts: Array, classes: Array, b: dict[str, Any], at: str, first: int) -> Array:
