@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-from typing_extensions import Buffer
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
+
+Buffer: TypeAlias = npt.NDArray[Any] | memoryview | bytes
 
 def paths() -> tuple[str, ...]: ...
 def decode(
