@@ -2,13 +2,12 @@
 /* libFuzzer target: chunks that are made of the input, or encoded from it and then damaged, go through every path that
  * this CPU has. All must end with the same status and, where all is well, with the same bytes; what was encoded and not
  * damaged must come back. Buffers have their exact sizes, so that a sanitizer sees the first byte beyond.
- *
- *     clang -O1 -g -fsanitize=fuzzer,address,undefined native/fuzz_decode.c native/[cdemp]*.c  (make native-fuzz) */
+ * `make native-fuzz`. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "codec.h"
+#include "../codec.h"
 
 struct input {
     const uint8_t *at;
@@ -194,6 +193,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         chunk.words = (take(&in) | take(&in) << 8) % 1024;
     }
     chunk.patches = s.layout.codec == WM_LEVELS ? (mode >> 1) % 4 : 0;
+    chunk.patches = chunk.patches > elements ? 0 : chunk.patches;
     const size_t coded = WM_STATES + 2 * (size_t)chunk.words, blob_size = coded + planes + chunk.patches * (4 + item);
     blob = room(blob_size);
     for (size_t i = 0; i < blob_size; i++) {
