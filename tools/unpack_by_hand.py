@@ -123,8 +123,8 @@ def read_index(data: bytes) -> Any:
     need(ours <= by_path.keys(), f"{at}.files", f"{sorted(ours)} among them", sorted(by_path))
     for path in by_path.keys() - ours:
         inner, twin = path.removeprefix("source/"), by_path.get(f"source/{path}", {"path": None})
-        kept = re.fullmatch(r"(?s)pack\.index|model\.safetensors\.index\.json|[^/]*\.sigstore\.json|.*\.safetensors", inner)
-        need(not kept, f"{at}.files: {path}", "no weights, index or seal", path)
+        kept = r"(?s)pack\.index|model\.safetensors\.index\.json|[^/]*\.sigstore\.json|.*\.safetensors"
+        need(not re.fullmatch(kept, inner), f"{at}.files: {path}", "no weights, index or seal", path)
         same = {**twin, "path": path} == by_path[path] or (path == "config.json" and twin["path"])
         need(inner != path or same, f"{at}.files: {path}", "the same file under source/", twin)
         above = {path[: i] for i, letter in enumerate(path) if letter == "/"} & by_path.keys()
