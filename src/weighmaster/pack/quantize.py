@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from weighmaster.pack.layout import float_of
+from weighmaster.pack.layout import LANES, float_of
 from weighmaster.pack.rebuild import from_levels
 from weighmaster.pack.tables import CLASSES, MAX_LEVEL
 
@@ -47,18 +47,31 @@ def energies(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], bool]:
     """Return the sums of squares of rows float64 [rows] and of columns float64 [cols], and whether all are finite.
 
-    Squares are taken in binary64, where they are exact, and added in an order that the result may depend on.
+    Squares are taken in binary64, where they are exact; what is not finite counts as 0. Columns are added row after
+    row; a row is added in 32 lanes, by column modulo 32, and the lanes in halves: so every codec has the same sums.
     """
     row, col, finite = np.zeros(rows), np.zeros(cols), True
     step = max(1, _ROWS_AT_ONCE // cols)
     values = values_of(data, dtype).reshape(rows, cols)
     for first in range(0, rows, step):
         part = values[first : first + step]
-        finite = finite and bool(np.isfinite(part).all())
-        squares = np.square(np.where(np.isfinite(part), part, 0), dtype=np.float64)
-        row[first : first + step] = squares.sum(axis=1)
-        col += squares.sum(axis=0)
+        known = np.isfinite(part)
+        finite = finite and bool(known.all())
+        squares = np.square(np.where(known, part, 0), dtype=np.float64)
+        row[first : first + step] = _row_sums(squares)
+        squares[0] += col
+        col = np.add.accumulate(squares, axis=0, out=squares)[-1].copy()
     return row, col, finite
+
+
+def _row_sums(squares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    lanes = np.zeros((len(squares), LANES))
+    for first in range(0, squares.shape[1], LANES):
+        part = squares[:, first : first + LANES]
+        lanes[:, : part.shape[1]] += part
+    while (half := lanes.shape[1] // 2) > 0:
+        lanes = lanes[:, :half] + lanes[:, half:]
+    return lanes[:, 0]
 
 
 def scale_products(row_scale: Scales, col_scale: Scales) -> Floats:
