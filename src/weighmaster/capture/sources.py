@@ -31,17 +31,15 @@ directly in the ``blobs`` folder of the Hugging Face cache that the directory is
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import stat
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from weighmaster.core.source import Source, path_problem, source_faults
 from weighmaster.errors import MalformedArtefact, SourceFault, StorageError, UsageError
+from weighmaster.safetensors_file import FileState, open_regular
 
 __all__ = [
     "MAX_FOLDERS",
@@ -150,42 +148,11 @@ def is_source(path: str) -> bool:
     return role_of(name) is not None and not any(folder.startswith(".") for folder in folders)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileState:
-    """What the kernel says about an open file; two equal states mean that nothing known changed in between.
-
-    A change is noticed as finely as the file system keeps time (often 1 to 4 ms); permissions and hard links count too.
-    """
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, fd: int) -> FileState:
-        """Return the state of an open file descriptor."""
-        st = os.fstat(fd)
-        return cls(device=st.st_dev, inode=st.st_ino, size=st.st_size, mtime_ns=st.st_mtime_ns, ctime_ns=st.st_ctime_ns)
-
-    def require_same(self, now: FileState, file: str) -> None:
-        """Compare with a later state of the same file.
-
-        Raises:
-            SourceFault: it changed; names the file and what differs.
-        """
-        names = [f.name for f in fields(self) if getattr(self, f.name) != getattr(now, f.name)]
-        if names:
-            before, after = (", ".join(f"{n} {getattr(s, n)}" for n in names) for s in (self, now))
-            raise SourceFault(file, "the file changed while it was read", expected=before, found=after)
-
-
-def source_files(path: Path | str) -> tuple[Source, ...]:
+def source_files(path: Path | str, *, progress: Callable[[int], None] | None = None) -> tuple[Source, ...]:
     """Return every file of a model directory with its role and digest, ordered by the UTF-8 bytes of its path.
 
     Each file is read once, in pieces of 1 MiB; nothing is cached. `path` may be a single file: then it is the only
-    entry, whatever its name.
+    entry, whatever its name. `progress` is called with numbers of bytes as they are digested.
 
     Raises:
         UsageError: there is no such file or directory.
@@ -197,10 +164,10 @@ def source_files(path: Path | str) -> tuple[Source, ...]:
     top = Path(path)
     if top.is_dir():
         root = resolve_directory(top)
-        found = [_digest(root, relative, role) for relative, role in _walk(root, "")]
+        found = [_digest(root, relative, role, progress) for relative, role in _walk(root, "")]
     else:
         root = resolve_directory(top.parent)
-        found = [_digest(root, top.name, role_of(top.name) or "other")]
+        found = [_digest(root, top.name, role_of(top.name) or "other", progress)]
     return tuple(sorted(found, key=lambda source: source.path.encode("utf-8")))
 
 
@@ -240,7 +207,7 @@ def _descend(root: Path, relative: str, entry: os.DirEntry[str]) -> Iterator[tup
     yield from _walk(root, relative)
 
 
-def _digest(root: Path, relative: str, role: str) -> Source:
+def _digest(root: Path, relative: str, role: str, progress: Callable[[int], None] | None) -> Source:
     problem = path_problem(relative)
     if problem is not None:
         raise MalformedArtefact(str(root), repr(relative), expected="a UTF-8 name without backslashes", found=problem)
@@ -253,6 +220,8 @@ def _digest(root: Path, relative: str, role: str) -> Source:
         while count := os.readv(fd, [buffer]):
             hasher.update(piece[:count])
             nbytes += count
+            if progress is not None:
+                progress(count)
         before.require_same(FileState.of(fd), str(root / relative))
     except OSError as error:
         raise StorageError(f"{root / relative}: cannot be read: {error.strerror or error}") from error
@@ -325,42 +294,3 @@ def resolve_directory(directory: Path) -> Path:
         return directory.resolve(strict=True)
     except (OSError, RuntimeError) as error:
         raise UsageError(f"{directory}: {getattr(error, 'strerror', None) or error}") from None
-
-
-def open_regular(resolved: Path) -> int:
-    """Open a regular file for reading; never a link, a pipe, a socket or a device, and never waiting for one.
-
-    Args:
-        resolved: as `resolve_within` returns it.
-
-    Returns:
-        A file descriptor, which the caller closes.
-
-    Raises:
-        UsageError: there is no such file.
-        MalformedArtefact: it is not a regular file.
-        StorageError: it cannot be opened.
-    """
-    try:
-        fd = os.open(resolved, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"{resolved}: {error.strerror}") from None
-    except OSError as error:
-        if error.errno in {errno.ELOOP, errno.ENXIO}:  # a link put there meanwhile; a socket
-            raise _irregular(resolved, "a link" if error.errno == errno.ELOOP else "a socket or device") from None
-        raise StorageError(f"{resolved}: cannot be opened: {error.strerror or error}") from error
-    mode = os.fstat(fd).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(fd)
-        raise _irregular(resolved, _kind(mode))
-    return fd
-
-
-def _irregular(path: Path, found: str) -> MalformedArtefact:
-    return MalformedArtefact(str(path), "", expected="a regular file", found=found)
-
-
-def _kind(mode: int) -> str:
-    if stat.S_ISDIR(mode):
-        return "a directory"
-    return "a pipe" if stat.S_ISFIFO(mode) else "a device"
