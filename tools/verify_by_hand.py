@@ -102,8 +102,8 @@ STATEMENT = dict(  # spec/manifest.md, "Statement"
             name=TEXT, version=TEXT, profile="calibrated|datafree|exact",
             bits=(None, r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,20})?")),
             parents=[dict(path=PATH, bytes=DECIMAL, sha256=HEX), "path", 1], reports=[dict(
-                format=TEXT, sha256=HEX, metrics=[dict(name="[A-Za-z][A-Za-z0-9.-]{0,63}",
-                    value=r"-?(0|[1-9][0-9]{0,19})(\.[0-9]{1,30})?"), "name"]), "sha256"]))))
+                format=TEXT, sha256=HEX, metrics=[dict(name=r"[^\x00-\x1f\x7f]{1,200}",
+                    value=r"-?(0|[1-9][0-9]{0,308})(\.[0-9]{1,400})?"), "name"]), "sha256"]))))
 
 def conform(value: Any, form: Any, at: str) -> None:
     """Check a JSON value against a form."""

@@ -32,8 +32,8 @@ __all__ = [
 
 PACK_FORMAT: Final = "weighmaster-pack-v1"
 PROFILES: Final = ("calibrated", "datafree", "exact")
-METRIC_VALUE: Final = re.compile(r"-?(0|[1-9][0-9]{0,19})(\.[0-9]{1,30})?")
-_METRIC_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9.-]{0,63}")
+METRIC_VALUE: Final = re.compile(r"-?(0|[1-9][0-9]{0,308})(\.[0-9]{1,400})?")
+_METRIC_NAME: Final = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 _BITS: Final = re.compile(r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,20})?")
 _HEX256: Final = re.compile(r"[0-9a-f]{64}")
 
