@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from weighmaster.capture.safetensors_write import safetensors_bytes
 from weighmaster.core import merkle
 from weighmaster.core.canonical import dumps
 from weighmaster.core.digest import digest_bytes
 from weighmaster.core.environment import Environment, Fact
+from weighmaster.core.safetensors_write import safetensors_bytes
 from weighmaster.core.selftest import pattern
 
 Json = dict[str, Any]

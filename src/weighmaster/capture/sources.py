@@ -31,17 +31,15 @@ directly in the ``blobs`` folder of the Hugging Face cache that the directory is
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from weighmaster.core.source import Source, path_problem, source_faults
 from weighmaster.errors import MalformedArtefact, SourceFault, StorageError, UsageError
+from weighmaster.safetensors_file import FileState, open_regular
 
 __all__ = [
     "MAX_FOLDERS",
@@ -148,37 +146,6 @@ def is_source(path: str) -> bool:
     """Tell whether a file at this path of a model directory would be among its sources, by the table alone."""
     *folders, name = path.split("/")
     return role_of(name) is not None and not any(folder.startswith(".") for folder in folders)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileState:
-    """What the kernel says about an open file; two equal states mean that nothing known changed in between.
-
-    A change is noticed as finely as the file system keeps time (often 1 to 4 ms); permissions and hard links count too.
-    """
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, fd: int) -> FileState:
-        """Return the state of an open file descriptor."""
-        st = os.fstat(fd)
-        return cls(device=st.st_dev, inode=st.st_ino, size=st.st_size, mtime_ns=st.st_mtime_ns, ctime_ns=st.st_ctime_ns)
-
-    def require_same(self, now: FileState, file: str) -> None:
-        """Compare with a later state of the same file.
-
-        Raises:
-            SourceFault: it changed; names the file and what differs.
-        """
-        names = [f.name for f in fields(self) if getattr(self, f.name) != getattr(now, f.name)]
-        if names:
-            before, after = (", ".join(f"{n} {getattr(s, n)}" for n in names) for s in (self, now))
-            raise SourceFault(file, "the file changed while it was read", expected=before, found=after)
 
 
 def source_files(path: Path | str) -> tuple[Source, ...]:
@@ -325,42 +292,3 @@ def resolve_directory(directory: Path) -> Path:
         return directory.resolve(strict=True)
     except (OSError, RuntimeError) as error:
         raise UsageError(f"{directory}: {getattr(error, 'strerror', None) or error}") from None
-
-
-def open_regular(resolved: Path) -> int:
-    """Open a regular file for reading; never a link, a pipe, a socket or a device, and never waiting for one.
-
-    Args:
-        resolved: as `resolve_within` returns it.
-
-    Returns:
-        A file descriptor, which the caller closes.
-
-    Raises:
-        UsageError: there is no such file.
-        MalformedArtefact: it is not a regular file.
-        StorageError: it cannot be opened.
-    """
-    try:
-        fd = os.open(resolved, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"{resolved}: {error.strerror}") from None
-    except OSError as error:
-        if error.errno in {errno.ELOOP, errno.ENXIO}:  # a link put there meanwhile; a socket
-            raise _irregular(resolved, "a link" if error.errno == errno.ELOOP else "a socket or device") from None
-        raise StorageError(f"{resolved}: cannot be opened: {error.strerror or error}") from error
-    mode = os.fstat(fd).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(fd)
-        raise _irregular(resolved, _kind(mode))
-    return fd
-
-
-def _irregular(path: Path, found: str) -> MalformedArtefact:
-    return MalformedArtefact(str(path), "", expected="a regular file", found=found)
-
-
-def _kind(mode: int) -> str:
-    if stat.S_ISDIR(mode):
-        return "a directory"
-    return "a pipe" if stat.S_ISFIFO(mode) else "a device"

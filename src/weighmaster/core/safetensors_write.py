@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write small safetensors files, such as probe sets: the same tensors always give the same bytes.
+"""Write safetensors files, small ones whole: the same tensors always give the same bytes.
 
 Source: the format section of the safetensors README (huggingface/safetensors). Tensors lie in descending order of their
 element size, then by the UTF-8 bytes of their names, so that each element is aligned; the header is the RFC 8785 form,
@@ -11,15 +11,18 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from weighmaster.core.canonical import dumps
 from weighmaster.core.dtype import DTYPES, SAFETENSORS_NAMES
 
-__all__ = ["safetensors_bytes"]
+__all__ = ["Form", "file_order", "header_bytes", "safetensors_bytes"]
 
 _NAMES: Final = {ours: theirs for theirs, ours in SAFETENSORS_NAMES.items()}
 _ALIGNMENT: Final = 8
+
+Form: TypeAlias = tuple[str, str, tuple[int, ...], int]
+"""Name, dtype, shape and number of bytes of a tensor."""
 
 
 def safetensors_bytes(tensors: Iterable[tuple[str, str, tuple[int, ...], bytes]], metadata: Mapping[str, str]) -> bytes:
@@ -33,18 +36,44 @@ def safetensors_bytes(tensors: Iterable[tuple[str, str, tuple[int, ...], bytes]]
     Raises:
         ValueError: a name, dtype, shape or length that the format does not have.
     """
-    placed = sorted(tensors, key=lambda t: (-DTYPES.get(t[1], 0), t[0].encode("utf-8")))
+    data_of: dict[str, bytes] = {}
+    forms = []
+    for name, dtype, shape, data in tensors:
+        if name in data_of:
+            raise ValueError(f"{name!r}: the name is given twice")
+        data_of[name] = data
+        forms.append((name, dtype, shape, len(data)))
+    return b"".join([header_bytes(forms, metadata), *(data_of[name] for name in file_order(forms))])
+
+
+def file_order(forms: Iterable[Form]) -> list[str]:
+    """Return the names of tensors in the order in which their bytes lie."""
+    return [form[0] for form in sorted(forms, key=_place)]
+
+
+def _place(form: Form) -> tuple[int, bytes]:
+    return -DTYPES.get(form[1], 0), form[0].encode("utf-8")
+
+
+def header_bytes(forms: Iterable[Form], metadata: Mapping[str, str]) -> bytes:
+    """Return what stands before the bytes of the tensors: the length of the header, and the header.
+
+    Args:
+        forms: name (unique, NFC), dtype, shape and number of bytes.
+        metadata: texts for ``__metadata__``; left out when empty.
+
+    Raises:
+        ValueError: a name, dtype, shape or length that the format does not have.
+    """
     header: dict[str, object] = {"__metadata__": _texts(metadata)} if metadata else {}
     offset = 0
-    for name, dtype, shape, data in placed:
-        _check(name, dtype, shape, len(data))
-        if name in header:
-            raise ValueError(f"{name!r}: the name is given twice")
-        header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [offset, offset + len(data)]}
-        offset += len(data)
+    for name, dtype, shape, nbytes in sorted(forms, key=_place):
+        _check(name, dtype, shape, nbytes)
+        header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [offset, offset + nbytes]}
+        offset += nbytes
     text = dumps(header)
     text += b" " * (-len(text) % _ALIGNMENT)
-    return b"".join([len(text).to_bytes(8, "little"), text, *(data for _, _, _, data in placed)])
+    return len(text).to_bytes(8, "little") + text
 
 
 def _texts(metadata: Mapping[str, str]) -> dict[str, str]:

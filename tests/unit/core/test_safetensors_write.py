@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from weighmaster.capture.safetensors_files import open_file
-from weighmaster.capture.safetensors_write import safetensors_bytes
+from weighmaster.core.safetensors_write import safetensors_bytes
 
 IDS = ("input_ids", "int64", (1, 3), bytes(range(24)))
 MASK = ("attention_mask", "bool", (3,), b"\1\1\0")
