@@ -16,7 +16,7 @@ import torch
 
 from weighmaster.core.canonical import loads
 from weighmaster.durable import read_whole
-from weighmaster.errors import MalformedArtefact, UsageError
+from weighmaster.errors import MalformedArtefact
 
 __all__ = ["SEED", "Inputs", "cut", "random_tokens", "read_texts", "read_tokens", "sample_tokens", "spread"]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model of a Hugging Face directory with tensors put in by name: those of its files, or those that a pack rebuilds."""
+"""A model of a Hugging Face directory with tensors put in by name: those of its files, or those of a pack."""
 
 from __future__ import annotations
 

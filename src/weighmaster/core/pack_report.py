@@ -7,6 +7,7 @@ Numbers that were measured are decimal strings (`core.number`); constructors ref
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass
 from decimal import Decimal
@@ -21,6 +22,7 @@ __all__ = [
     "INPUT_KINDS",
     "MADE_UP",
     "PROFILES",
+    "STEPS",
     "Calibration",
     "EncoderOutputs",
     "EncoderRef",
@@ -46,6 +48,9 @@ CODECS: Final = ("exact-v1", "five-v1", "raw-v1")
 INPUT_KINDS: Final = ("random", "self", "texts", "tokens")
 MADE_UP: Final = ("random", "self")
 """Kinds of inputs that are no user's own data: they have a seed."""
+
+STEPS: Final = 24
+"""Of a histogram, for each decade."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +208,7 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Histogram:
-    """Counts of values in eighths of a decade: `counts[i]` of those from 10^((first+i)/8) on; `below` of the rest."""
+    """Counts of values in steps of a decade: `counts[i]` of those from 10^((first+i)/STEPS) on; `below` of the rest."""
 
     first: int
     below: int
@@ -293,7 +298,7 @@ _NEAR: Final = Decimal("1e-7")
 
 
 def _require_near(found: str, expected: Decimal) -> None:
-    if abs(Decimal(found) - expected) > _NEAR * max(1, expected):
+    if abs(Decimal(found) - expected) > _NEAR * (1 + expected):
         raise ValueError(f"ratio {found}: the perplexities give {decimal_text(expected)}")
 
 
@@ -373,7 +378,7 @@ class Report:
             ("size.beside", [f.path for f in self.size.beside]),
         ):
             keys = [name.encode("utf-8") for name in names]
-            if any(a >= b for a, b in zip(keys, keys[1:], strict=False)):
+            if any(a >= b for a, b in itertools.pairwise(keys)):
                 raise ValueError(f"{what}: expected each once, ascending by the UTF-8 bytes of its name")
         for what, said, summed in (
             ("elements", self.size.elements, sum(t.elements for t in self.tensors)),

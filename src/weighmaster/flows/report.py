@@ -93,7 +93,7 @@ def write_report(
     return _write(report, out)
 
 
-def _measure(  # noqa: PLR0913  # what is open, and what to do with it
+def _measure(
     pack: Pack,
     source: Path,
     files: tuple[File, ...],

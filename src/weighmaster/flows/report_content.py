@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a report says to people: sections of paragraphs, tables and pictures, in words that claim no more than was run."""
+"""What a report says to people: sections of paragraphs, tables and pictures. It claims no more than was run."""
 
 from __future__ import annotations
 
@@ -115,25 +115,23 @@ def _outputs(report: Report) -> Section:
 
 
 _INTERVALS: Final = (
-    "Intervals hold 95 %: percentile bootstrap, 10,000 resamples of whole sequences with a fixed seed. They say how far "
-    "other sequences of the same kind would move the figure, and nothing about other kinds of text."
+    "Intervals hold 95 %: percentile bootstrap, 10,000 resamples of whole sequences with a fixed seed. They say how "
+    "far other sequences of the same kind would move the figure, and nothing about other kinds of text."
 )
-_HOW_LANGUAGE: Final = (
-    "Both models ran on the same tokens, with the same code and in float32, the source with the tensors of its files, the "
-    f"pack with the tensors rebuilt from it. Log-softmax and sums are in float64. {_INTERVALS}"
+_HOW: Final = (
+    "Both models ran on the same tokens, with the same code and in float32: the source with the tensors of its files, "
+    "the pack with the tensors rebuilt from it."
 )
-_HOW_ENCODER: Final = (
-    "Both models ran on the same tokens, with the same code and in float32, the source with the tensors of its files, the "
-    f"pack with the tensors rebuilt from it. The embedding is {{pooling}}, normalised. {_INTERVALS}"
-)
+_HOW_LANGUAGE: Final = f"{_HOW} Log-softmax and sums are in float64. {_INTERVALS}"
+_HOW_ENCODER: Final = f"{_HOW} The embedding is {{pooling}}, normalised. {_INTERVALS}"
 _POOLING: Final = {"mean": "the mean of the last hidden states", "cls": "the last hidden state of the first token"}
 
 
 def _weaker(report: Report, inputs: Inputs) -> Iterator[str]:
     if inputs.kind == "self":
         yield (
-            "The tokens were sampled from the source model itself, as none were given. This is weaker evidence than text "
-            "of one's own: a model is judged on what it finds likely. Give --tokens or --texts."
+            "The tokens were sampled from the source model itself, as none were given. This is weaker evidence than "
+            "text of one's own: a model is judged on what it finds likely. Give --tokens or --texts."
         )
     if inputs.kind == "random":
         yield (
@@ -212,14 +210,16 @@ def _bytes(count: int, elements: int) -> str:
 
 def _tensors(report: Report) -> Section:
     paragraphs = [
-        f"Each of the {len(report.tensors):,} tensors was rebuilt and compared with its digest in the index. "
-        f"Over all of them the relative squared error is {_power(report.relative_squared_error)}.",
+        (
+            f"Each of the {len(report.tensors):,} tensors was rebuilt and compared with its digest in the index. "
+            f"Over all of them the relative squared error is {_power(report.relative_squared_error)}."
+        ),
     ]
     if report.pack.encoder.profile == "calibrated":
         paragraphs.append(
-            "A calibrated pack moves single weights further than rounding would, on purpose: it places the errors where "
-            "the outputs feel them least. Errors of weights therefore do not rank packs; the deviation of the outputs "
-            "does."
+            "A calibrated pack moves single weights further than rounding would, on purpose: it places the errors "
+            "where the outputs feel them least. Errors of weights therefore do not rank packs; the deviation of the "
+            "outputs does."
         )
     return Section(
         title="Tensors",
@@ -267,13 +267,13 @@ def _limits(report: Report) -> Iterator[str]:
         "the pack root says whose index it is."
     )
     yield (
-        "Figures are of float32 arithmetic on the machine above. A runtime that computes in a narrower type adds its own "
-        "rounding, to source and pack alike."
+        "Figures are of float32 arithmetic on the machine above. A runtime that computes in a narrower type adds its "
+        "own rounding, to source and pack alike."
     )
     if not report.metrics and not isinstance(report.outputs, NoOutputs):
         yield (
-            "Nearness of outputs is no proof of fitness: whether the pack does its task as well as the source is shown by "
-            "a metric of that task (--metric)."
+            "Nearness of outputs is no proof of fitness: whether the pack does its task as well as the source is shown "
+            "by a metric of that task (--metric)."
         )
 
 

@@ -45,7 +45,9 @@ def require_source(pack: Pack, source: Path) -> tuple[File, ...]:
         found = there.get(wanted.path)
         if found is None or found.sha256 != wanted.sha256:
             detail = "is not the file that was packed"
-            raise SourceFault(wanted.path, detail, expected=wanted.sha256, found=found and found.sha256)
+            raise SourceFault(
+                wanted.path, detail, expected=wanted.sha256, found=None if found is None else found.sha256
+            )
     copies = {file.path.removeprefix(_COPIES): file for file in pack.index.files if file.path.startswith(_COPIES)}
     for path in sorted(copies.keys() & there.keys()):
         if copies[path].sha256 != there[path].sha256:
@@ -99,8 +101,9 @@ def pack_ref(pack: Pack) -> PackRef:
             bits=None if encoder.bits is None else decimal_text(Decimal(encoder.bits)),
             parameters=encoder.parameters,
         ),
-        calibration=calibration
-        and Calibration(kind=calibration.kind, sha256=calibration.sha256, tokens=calibration.tokens),
+        calibration=None
+        if calibration is None
+        else Calibration(kind=calibration.kind, sha256=calibration.sha256, tokens=calibration.tokens),
     )
 
 

@@ -15,6 +15,7 @@ from weighmaster.capture.deviation_intervals import Estimate as Measured
 from weighmaster.capture.deviation_intervals import bootstrap, t_interval
 from weighmaster.core.number import decimal_text
 from weighmaster.core.pack_report import (
+    STEPS,
     EncoderOutputs,
     Estimate,
     Histogram,
@@ -30,8 +31,8 @@ __all__ = ["encoder_outputs", "histogram", "language_outputs", "metric_line"]
 _POSITIONS: Final = 32
 """Runs of positions that mean divergences are given for, at most."""
 
-_SMALLEST: Final = -96
-"""Eighths of a decade: what is below 10^-12 is rounding of float64, not a divergence."""
+_SMALLEST: Final = -12 * STEPS
+"""Steps of a decade: what is below 10^-12 is rounding of float64, not a divergence."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -88,10 +89,10 @@ def _positions(measured: TokenDeviation) -> tuple[Position, ...]:
 
 
 def histogram(values: Floats) -> Histogram:
-    """Count values in eighths of a decade, from 10^-12 on."""
+    """Count values in steps of a decade, from 10^-12 on."""
     places = np.full(len(values), _SMALLEST - 1)
     seen = values > 0
-    places[seen] = np.maximum(np.floor(np.log10(values[seen]) * 8).astype(np.int64), _SMALLEST - 1)
+    places[seen] = np.maximum(np.floor(np.log10(values[seen]) * STEPS).astype(np.int64), _SMALLEST - 1)
     inside = places[places >= _SMALLEST]
     first = int(inside.min()) if inside.size else 0
     counts = tuple(int(n) for n in np.bincount(inside - first)) if inside.size else ()

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from weighmaster.core.pack_report import EncoderOutputs, Histogram, LanguageOutputs, Report, TensorLine
+from weighmaster.core.pack_report import STEPS, EncoderOutputs, Histogram, LanguageOutputs, Report, TensorLine
 
 __all__ = ["Picture", "draw", "kind_of", "place_of"]
 
@@ -27,7 +27,7 @@ _COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e
 """Of M. Okabe and K. Ito, told apart by the colour-blind; the last one is for the rest."""
 
 _INK: Final = "#333333"
-_STYLE: Final = {
+_STYLE: Final[Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": _INK,
     "axes.grid": True,
@@ -40,6 +40,7 @@ _STYLE: Final = {
     "grid.color": "#e4e4e4",
     "legend.fontsize": 8,
     "legend.frameon": False,
+    "legend.markerscale": 1.8,
     "svg.fonttype": "path",
     "svg.hashsalt": "weighmaster-pack-report-v1",
     "xtick.color": _INK,
@@ -47,6 +48,9 @@ _STYLE: Final = {
 }
 _LAYER: Final = re.compile(r"(?P<stack>.*?)\.(?P<layer>\d+)\.(?P<rest>.+)")
 _EMBEDDING: Final = re.compile(r"emb|\bwte\b|\bwpe\b", re.IGNORECASE)
+_LABELS: Final = 24
+"""Layers up to which each has its number below the axis."""
+
 _MANY: Final = 1500
 """Points above which a scatter is drawn as pixels within the SVG."""
 
@@ -94,7 +98,7 @@ def _picture(
 
 def _bars(axes: Axes, histogram: Histogram, marks: Iterable[tuple[str, str]], what: str) -> None:
     """Draw a histogram on a logarithmic axis; `marks` are pairs of a label and a value, drawn as lines."""
-    edges = 10 ** ((histogram.first + np.arange(len(histogram.counts) + 1)) / 8)
+    edges = 10 ** ((histogram.first + np.arange(len(histogram.counts) + 1)) / STEPS)
     axes.bar(edges[:-1], histogram.counts, width=np.diff(edges), align="edge", color=_COLOURS[0], linewidth=0)
     axes.set_xscale("log")
     for (label, value), style in zip(marks, ("-", "--", ":"), strict=False):
@@ -173,7 +177,7 @@ def _cosine(figure: Figure, report: Report) -> None:
     assert isinstance(outputs, EncoderOutputs)  # noqa: S101
     axes = figure.subplots()
     marks = (("median", outputs.median.value), ("mean", outputs.mean.value), ("99th percentile", outputs.p99.value))
-    _bars(axes, outputs.histogram, marks, "texts")
+    _bars(axes, outputs.histogram, marks, "sequences")
     axes.set_xlabel("1 - cosine")
 
 
@@ -221,8 +225,12 @@ class _Columns:
         """Write the layers below the axis: every one of few, some of many, words at the ends."""
         stacks = sorted({stack for where, stack, _ in self.places if where == 1})
         layers = [(i, place) for place, i in self.places.items() if place[0] == 1]
-        step = max(1, -(-len(layers) // 24))
-        shown = [(i, str(place[2])) for n, (i, place) in enumerate(layers) if n % step == 0]
+        step = max(1, -(-len(layers) // _LABELS))
+        # Where not all fit, the words at both ends take the place of their neighbours.
+        ends = range(1 if step == 1 else 2, len(self.places) - (1 if step == 1 else 2))
+        shown = [
+            (i, str(place[2])) for n, (i, place) in enumerate(layers) if (n % step == 0 and i in ends) or step == 1
+        ]
         words = {0: "emb.", 2: "rest"}
         shown += [(i, words[place[0]]) for place, i in self.places.items() if place[0] in words]
         axes.set_xticks([i for i, _ in shown], [text for _, text in shown])
@@ -244,11 +252,16 @@ def _bits(figure: Figure, report: Report) -> None:
         height += own
     upper.set_ylabel("payload, MB")
     figure.legend(*upper.get_legend_handles_labels(), loc="outside right upper")
-    _by_layer(lower, report, columns, lambda t: float(t.bits))
+    drawn = _lossy(report)
+    for kind, colour in _colours(columns):
+        mine = [t for t in drawn if columns.kind(t) == kind]
+        _points(lower, [columns.places[place_of(t.name)] for t in mine], [float(t.bits) for t in mine], colour)
     lower.axhline(float(report.size.bits_per_weight), color=_INK, linewidth=1, linestyle="--")
     lower.set_ylabel("bits per weight")
     lower.yaxis.set_major_locator(MaxNLocator(nbins=6))
-    lower.set_title(f"dashed: the whole pack, {_bits_text(report)}", loc="right", fontsize=8, color=_INK)
+    lower.set_title(f"dashed: the whole pack, {_bits_text(report)}", loc="right", fontsize=8)
+    if len(drawn) < len(report.tensors):
+        lower.set_title(f"{len(report.tensors) - len(drawn):,} lossless tensors not drawn", loc="left", fontsize=8)
     columns.label(lower)
 
 
@@ -260,11 +273,10 @@ def _colours(columns: _Columns) -> list[tuple[str, str]]:
     return [(kind, _COLOURS[8] if kind == "others" else _COLOURS[i]) for i, kind in enumerate(columns.kinds)]
 
 
-def _by_layer(axes: Axes, report: Report, columns: _Columns, value: Callable[[TensorLine], float]) -> None:
-    for kind, colour in _colours(columns):
-        mine = [t for t in report.tensors if columns.kind(t) == kind and t.elements]
-        x = [columns.places[place_of(t.name)] for t in mine]
-        _points(axes, x, [value(t) for t in mine], colour, label=kind)
+def _lossy(report: Report) -> list[TensorLine]:
+    """Return the tensors that a plot of bits is about: small lossless ones would set its scale."""
+    lossy = [t for t in report.tensors if t.codec == "five-v1"]
+    return lossy or [t for t in report.tensors if t.elements]
 
 
 def _errors(figure: Figure, report: Report) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the source and the packed model side by side, if that can be done here, on what the user gave or on made-up tokens.
+"""Run the source and the packed model side by side, if that can be done here, on given or on made-up tokens.
 
 torch and transformers are imported when they are needed: without them a report says that outputs were not compared.
 """

@@ -23,7 +23,7 @@ _NUMERIC: Final = frozenset("0123456789")
 
 _STYLE: Final = """
 body { font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: #222; background: #fff;
-  max-width: 62rem; margin: 2rem auto; padding: 0 1.2rem; }
+  max-width: 66rem; margin: 2rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid #ddd; padding-bottom: .2rem; }
 p { max-width: 48rem; }
@@ -33,6 +33,7 @@ th { font-weight: 600; border-bottom: 1px solid #bbb; }
 tr + tr td { border-top: 1px solid #eee; }
 .pairs td:first-child { color: #555; min-width: 15rem; }
 .first td { font-size: 1rem; }
+.long td:first-child { min-width: 22rem; }
 .long td:not(:first-child), .long th:not(:first-child) { white-space: nowrap; }
 .long td.n, .long th.n { text-align: right; }
 figure { margin: 1rem 0; }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far the rebuilt tensors are from the source's, element by element. What that does to outputs is another matter."""
+"""How far the rebuilt tensors are from the source's, element by element. What that does to outputs is not said."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ __all__ = ["WeightError", "compare_weights"]
 _BAND: Final = 1 << 22
 """Bytes of a tensor compared at a time."""
 
-_FLOATS: Final = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
+_FLOATS: Final[dict[str, np.dtype[Any]]] = {
+    "float16": np.dtype("<f2"),
+    "float32": np.dtype("<f4"),
+    "float64": np.dtype("<f8"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,4 +89,5 @@ def _as_floats(data: npt.NDArray[np.uint8], dtype: str) -> npt.NDArray[np.float6
     if dtype == "bfloat16":
         bits: npt.NDArray[Any] = data.view("<u2").astype(np.uint32) << 16
         return bits.view(np.float32).astype(np.float64)
-    return data.view(_FLOATS[dtype]).astype(np.float64)
+    widened: npt.NDArray[np.float64] = data.view(_FLOATS[dtype]).astype(np.float64)
+    return widened
