@@ -14,9 +14,13 @@ from weighmaster.flows.admit import Gate
 from weighmaster.flows.approve import read_unsigned, sign
 from weighmaster.flows.artefact import Manifest, SealedManifest, read_manifest
 from weighmaster.flows.keep import write_trust
+from weighmaster.flows.pack_verification import PackVerification, verify_pack
+from weighmaster.flows.packing import PackResult, pack_model
 from weighmaster.flows.selftest import self_test
 from weighmaster.flows.trusted import read_trust
+from weighmaster.flows.unpacking import Unpacked, unpack, unpack_model
 from weighmaster.flows.weigh import weigh, weigh_files
+from weighmaster.pack.reader import Pack, Rebuilt, open_pack
 from weighmaster.seal.keys import PrivateKey, PublicKey, load_private, load_public
 from weighmaster.seal.trust import (
     Authority,
@@ -40,11 +44,15 @@ __all__ = [
     "Identity",
     "Manifest",
     "Opened",
+    "Pack",
+    "PackResult",
+    "PackVerification",
     "Policy",
     "PrivateKey",
     "ProbeSet",
     "ProductRule",
     "PublicKey",
+    "Rebuilt",
     "Recheck",
     "RoleThreshold",
     "RootKey",
@@ -57,18 +65,24 @@ __all__ = [
     "TimestampAuthority",
     "Trust",
     "TrustedKey",
+    "Unpacked",
     "Verdict",
     "VerifiedTrust",
     "compare",
     "load_private",
     "load_public",
     "open_model",
+    "open_pack",
+    "pack_model",
     "read_manifest",
     "read_policy",
     "read_trust",
     "read_unsigned",
     "self_test",
     "sign",
+    "unpack",
+    "unpack_model",
+    "verify_pack",
     "weigh",
     "weigh_files",
     "write_trust",

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -148,11 +148,11 @@ def is_source(path: str) -> bool:
     return role_of(name) is not None and not any(folder.startswith(".") for folder in folders)
 
 
-def source_files(path: Path | str) -> tuple[Source, ...]:
+def source_files(path: Path | str, *, progress: Callable[[int], None] | None = None) -> tuple[Source, ...]:
     """Return every file of a model directory with its role and digest, ordered by the UTF-8 bytes of its path.
 
     Each file is read once, in pieces of 1 MiB; nothing is cached. `path` may be a single file: then it is the only
-    entry, whatever its name.
+    entry, whatever its name. `progress` is called with numbers of bytes as they are digested.
 
     Raises:
         UsageError: there is no such file or directory.
@@ -164,10 +164,10 @@ def source_files(path: Path | str) -> tuple[Source, ...]:
     top = Path(path)
     if top.is_dir():
         root = resolve_directory(top)
-        found = [_digest(root, relative, role) for relative, role in _walk(root, "")]
+        found = [_digest(root, relative, role, progress) for relative, role in _walk(root, "")]
     else:
         root = resolve_directory(top.parent)
-        found = [_digest(root, top.name, role_of(top.name) or "other")]
+        found = [_digest(root, top.name, role_of(top.name) or "other", progress)]
     return tuple(sorted(found, key=lambda source: source.path.encode("utf-8")))
 
 
@@ -207,7 +207,7 @@ def _descend(root: Path, relative: str, entry: os.DirEntry[str]) -> Iterator[tup
     yield from _walk(root, relative)
 
 
-def _digest(root: Path, relative: str, role: str) -> Source:
+def _digest(root: Path, relative: str, role: str, progress: Callable[[int], None] | None) -> Source:
     problem = path_problem(relative)
     if problem is not None:
         raise MalformedArtefact(str(root), repr(relative), expected="a UTF-8 name without backslashes", found=problem)
@@ -220,6 +220,8 @@ def _digest(root: Path, relative: str, role: str) -> Source:
         while count := os.readv(fd, [buffer]):
             hasher.update(piece[:count])
             nbytes += count
+            if progress is not None:
+                progress(count)
         before.require_same(FileState.of(fd), str(root / relative))
     except OSError as error:
         raise StorageError(f"{root / relative}: cannot be read: {error.strerror or error}") from error

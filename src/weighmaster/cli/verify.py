@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import weighmaster as wm
+from weighmaster.cli.pack_summary import is_pack
 from weighmaster.cli.printing import count, pairs
 from weighmaster.cli.progress import ProgressBar
 from weighmaster.cli.summary import identity, identity_pairs
 from weighmaster.cli.verb import Outcome
+from weighmaster.cli.verify_pack import check_pack
 from weighmaster.core.instant import instant_text
 from weighmaster.errors import UsageError
 
@@ -24,6 +26,8 @@ DESCRIPTION: Final = """\
 Check who signed a manifest and whether it is in force for a product; with --source, compare the files of a release with
 it; with --model, load the model in this process as production does and compare what its kernels consume.
 
+A directory with a pack.index is a pack: all of it is read, rebuilt and compared with its index, whoever made it.
+
 This is a check of these files and of this process. It admits nothing: a service is only protected by the gate that
 runs inside of it (weighmaster.Gate)."""
 
@@ -33,6 +37,7 @@ EXAMPLES: Final = (
     (_EXAMPLE, "seal, signers, product, serial; --roots is what `weighmaster trust sign` printed"),
     (f"{_EXAMPLE} --source ./model", "the files too"),
     (f"{_EXAMPLE} --model ./model", "and a load here"),
+    ("weighmaster verify model.pack", "a pack: every blob, tensor and file against its index; origin not checked"),
 )
 
 _SEAL_ONLY: Final = "seal holds; nothing was compared with it"
@@ -42,11 +47,12 @@ _LOAD: Final = "a load in this process matches"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("manifest", metavar="DIR", type=Path, help="manifest directory")
-    parser.add_argument("--trust", metavar="FILE", type=Path, required=True, help="trust file")
-    roots = "fingerprint of the roots at which the trust file must begin; keep it apart from the file"
-    parser.add_argument("--roots", metavar="PIN", required=True, help=roots)
-    parser.add_argument("--expect", metavar="PRODUCT", required=True, help="product that is expected here")
+    parser.add_argument("manifest", metavar="DIR", type=Path, help="manifest directory, or a pack")
+    parser.add_argument("--trust", metavar="FILE", type=Path, help="trust file; required for a manifest")
+    roots = "fingerprint of the roots at which the trust file must begin; keep it apart from the file; required too"
+    parser.add_argument("--roots", metavar="PIN", help=roots)
+    expect = "product that is expected here; required for a manifest"
+    parser.add_argument("--expect", metavar="PRODUCT", help=expect)
     mark = "high-water mark of a gate: nothing older than it is accepted; it is read, not raised"
     parser.add_argument("--mark", metavar="FILE", type=Path, help=mark)
     parser.add_argument("--source", metavar="DIR", type=Path, help="model directory or file to compare")
@@ -57,6 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Outcome:
     """Verify; what does not hold is raised."""
+    if is_pack(args.manifest):
+        _require_none(args)
+        return check_pack(args.manifest)
+    _require_trust(args)
     from weighmaster.flows.clock import wall_clock  # noqa: PLC0415  # not for the help
     from weighmaster.flows.mark import MarkFile  # noqa: PLC0415
     from weighmaster.flows.verify import verify  # noqa: PLC0415
@@ -81,6 +91,19 @@ def run(args: argparse.Namespace) -> Outcome:
             progress=progress,
         )
     return Outcome(document=_document(done, trust, args.mark), text=_text(done, trust, args.mark))
+
+
+def _require_trust(args: argparse.Namespace) -> None:
+    missing = [f"--{name}" for name in ("trust", "roots", "expect") if getattr(args, name) is None]
+    if missing:
+        raise UsageError(f"the following arguments are required: {', '.join(missing)}")
+
+
+def _require_none(args: argparse.Namespace) -> None:
+    names = ("trust", "roots", "expect", "mark", "source", "model", "waiver")
+    given = [f"--{name}" for name in names if getattr(args, name)]
+    if given:
+        raise UsageError(f"{args.manifest}: is a pack, for which there is no {', '.join(given)}")
 
 
 def _conclusion(done: Verification) -> str:

@@ -15,7 +15,7 @@ from weighmaster.pack.index import INDEX
 from weighmaster.pack.index_rules import SEAL_SUFFIX
 from weighmaster.pack.packed import Index
 
-__all__ = ["is_seal", "require_files", "walk"]
+__all__ = ["is_seal", "require_files", "seals", "walk"]
 
 _DEEPEST: Final = 16
 
@@ -51,6 +51,15 @@ def _walk(root: Path, folder: str, depth: int) -> Iterator[tuple[str, os.stat_re
 def is_seal(path: str) -> bool:
     """Tell whether a file at this path of a pack is a seal over it, which its index does not list."""
     return "/" not in path and path.endswith(SEAL_SUFFIX)
+
+
+def seals(root: Path) -> tuple[str, ...]:
+    """Return the names of the seals that lie in a pack.
+
+    Raises:
+        StorageError: it cannot be listed.
+    """
+    return tuple(path for path, _ in walk(root) if is_seal(path))
 
 
 def require_files(root: Path, index: Index, *, also: frozenset[str] = frozenset()) -> None:

@@ -16,7 +16,7 @@ from weighmaster.durable import MAX_DOCUMENT
 from weighmaster.errors import MalformedArtefact
 from weighmaster.pack.index_rules import check_index
 from weighmaster.pack.layout import DTYPE_CODES
-from weighmaster.pack.packed import EXACT, FIVE, RAW, Calibration, EncoderRecord, Index, PackedFile, PackedTensor
+from weighmaster.pack.packed import EXACT, FIVE, INDEX, RAW, Calibration, EncoderRecord, Index, PackedFile, PackedTensor
 
 __all__ = [
     "FORMAT",
@@ -30,7 +30,6 @@ __all__ = [
     "read_tensor_entry",
 ]
 
-INDEX: Final = "pack.index"
 FORMAT: Final = "weighmaster-pack-v1"
 PROFILES: Final = ("calibrated", "datafree", "exact")
 

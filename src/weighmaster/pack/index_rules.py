@@ -9,7 +9,7 @@ from typing import Final
 
 from weighmaster.core.canonical import MAX_SAFE_INTEGER
 from weighmaster.errors import MalformedArtefact
-from weighmaster.pack.packed import Index
+from weighmaster.pack.packed import INDEX, Index
 
 __all__ = ["CONFIG", "SEAL_SUFFIX", "SHARD_INDEX", "SOURCE", "check_index", "shard_names"]
 
@@ -19,7 +19,6 @@ SOURCE: Final = "source/"
 SEAL_SUFFIX: Final = ".sigstore.json"
 
 _MOST_SHARDS: Final = 99_999
-_OURS: Final = ("pack.index",)
 
 
 def shard_names(count: int) -> tuple[str, ...]:
@@ -103,7 +102,7 @@ def _check_files(index: Index, file: str) -> None:
 
 def _is_reserved(path: str) -> bool:
     inner = path.removeprefix(SOURCE)
-    ours = inner in {*_OURS, SHARD_INDEX} or ("/" not in inner and inner.endswith(SEAL_SUFFIX))
+    ours = inner in {INDEX, SHARD_INDEX} or ("/" not in inner and inner.endswith(SEAL_SUFFIX))
     return ours or inner.endswith(".safetensors")
 
 

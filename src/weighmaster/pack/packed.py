@@ -9,7 +9,10 @@ from typing import Final
 
 from weighmaster.core.dtype import DTYPES
 
-__all__ = ["EXACT", "FIVE", "RAW", "Calibration", "EncoderRecord", "Index", "PackedFile", "PackedTensor"]
+__all__ = ["EXACT", "FIVE", "INDEX", "RAW", "Calibration", "EncoderRecord", "Index", "PackedFile", "PackedTensor"]
+
+INDEX: Final = "pack.index"
+"""The file that makes a directory a pack."""
 
 FIVE: Final = "five-v1"
 EXACT: Final = "exact-v1"

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from decimal import Decimal
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +15,23 @@ import numpy.typing as npt
 from weighmaster.core.canonical import dumps, loads_canonical
 from weighmaster.core.fields import Fields
 from weighmaster.core.tensor import TensorView
+from weighmaster.errors import UsageError
 from weighmaster.pack.backends import best
 from weighmaster.pack.coder import encode_exact
 from weighmaster.pack.layout import DTYPE_CODES, MAX_CHUNK
 from weighmaster.pack.packed import EXACT, RAW
 
-__all__ = ["Coded", "Encoder", "ExactEncoder", "matrix_of", "plan_exact", "resume", "squares"]
+__all__ = [
+    "Coded",
+    "Encoder",
+    "ExactEncoder",
+    "matrix_of",
+    "plan_calibrated",
+    "plan_datafree",
+    "plan_exact",
+    "resume",
+    "squares",
+]
 
 _SMALLEST: Final = 2_048
 """Bytes: a tensor below this stays raw, for the tables alone would cost more than is saved."""
@@ -118,6 +131,16 @@ def _squares(data: npt.NDArray[np.uint8], dtype: str) -> float:
 def plan_exact() -> Encoder:
     """Return the encoder that loses nothing."""
     return ExactEncoder()
+
+
+def plan_datafree(views: Sequence[TensorView], *, bits: Decimal, fixed_bytes: int) -> Encoder:
+    """Return the encoder that looks at nothing but the weights."""
+    raise UsageError(f"datafree: not in this build ({len(views)} tensors, {bits} bits, {fixed_bytes} bytes)")
+
+
+def plan_calibrated(views: Sequence[TensorView], statistics: Any, *, bits: Decimal, fixed_bytes: int) -> Encoder:
+    """Return the encoder that looks at what the weights do to the outputs."""
+    raise UsageError(f"calibrated: not in this build ({len(views)}, {bits}, {fixed_bytes}, {type(statistics)})")
 
 
 def resume(state: bytes) -> Encoder:

@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -214,25 +214,32 @@ class Pack:
         rows = decode_rows(layout, blob.data, first, last, self.backend, threads=self.threads)
         return rows[begin - first * width : stop - first * width]
 
-    def items(self) -> Iterator[tuple[str, Rebuilt]]:
-        """Yield all tensors with their names, in the order in which they lie: read, decoded and checked ahead."""
+    def items(self, names: Iterable[str] | None = None) -> Iterator[tuple[str, Rebuilt]]:
+        """Yield tensors with their names: read, decoded and checked ahead, in threads.
+
+        Args:
+            names: which, and in which order; by default all, as they lie.
+
+        Raises:
+            UsageError: there is no such tensor; otherwise as `read`.
+        """
+        wanted = [t for shard in self.in_shard_order() for t in shard] if names is None else map(self.entry, names)
         with ThreadPoolExecutor(self.threads, thread_name_prefix="weighmaster-pack") as pool:
             waiting: deque[tuple[PackedTensor, Future[Rebuilt]]] = deque()
-            ahead = 0
             try:
-                for tensor in (t for shard in self.in_shard_order() for t in shard):
-                    while waiting and (ahead + tensor.nbytes > _AHEAD or len(waiting) > 2 * self.threads):
-                        done, future = waiting.popleft()
-                        ahead -= done.nbytes
-                        yield done.name, future.result()
+                for tensor in wanted:
+                    while waiting and not self._has_room(waiting, tensor):
+                        yield _next(waiting)
                     threads = self.threads if tensor.nbytes > _LARGE else 1
                     waiting.append((tensor, pool.submit(self.read, tensor.name, threads=threads)))
-                    ahead += tensor.nbytes
                 while waiting:
-                    done, future = waiting.popleft()
-                    yield done.name, future.result()
+                    yield _next(waiting)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+    def _has_room(self, waiting: deque[tuple[PackedTensor, Future[Rebuilt]]], tensor: PackedTensor) -> bool:
+        ahead = sum(t.nbytes for t, _ in waiting) + tensor.nbytes
+        return ahead <= _AHEAD and len(waiting) < 2 * self.threads
 
     # -- parts, for those who check more -----------------------------------------------------------------------------
 
@@ -279,7 +286,10 @@ class Pack:
             raise UsageError(f"{self.path}: no file {show(path)} in it")
         fd = open_regular(self.path / path)
         with os.fdopen(fd, "rb") as stream:
-            data = stream.read(entry.size + 1)
+            try:
+                data = stream.read(entry.size + 1)
+            except OSError as error:
+                raise StorageError(f"{self.path}/{path}: cannot be read: {error.strerror or error}") from error
         if (found := hashlib.sha256(data).hexdigest()) != entry.sha256:
             raise SourceFault(
                 f"{self.path}/{path}", "the file is not that of the index", expected=entry.sha256, found=found
@@ -355,6 +365,11 @@ def rebuild(
         return decode_rows(layout, blob, 0, shape.rows, backend, threads=threads)
     except MemoryError:
         raise StorageError(f"{file}: no memory for {tensor.nbytes} bytes") from None
+
+
+def _next(waiting: deque[tuple[PackedTensor, Future[Rebuilt]]]) -> tuple[str, Rebuilt]:
+    tensor, future = waiting.popleft()
+    return tensor.name, future.result()
 
 
 def _require_elements(tensor: PackedTensor, found: int, file: str) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -91,15 +91,15 @@ class Spool:
         return StorageError(f"{self._directory}: no room for a temporary file: {error.strerror or error}")
 
 
-def write_hashed(path: Path, name: str, pieces: Iterator[bytes]) -> PackedFile:
+def write_hashed(path: Path, name: str, pieces: Iterable[bytes | memoryview]) -> PackedFile:
     """Write a file whole (`durable.write_atomically`) and return its entry for the index, under `name`."""
     state, size = hashlib.sha256(), 0
 
-    def counted() -> Iterator[bytes]:
+    def counted() -> Iterator[bytes | memoryview]:
         nonlocal size
         for piece in pieces:
             state.update(piece)
-            size += len(piece)
+            size += memoryview(piece).nbytes
             yield piece
 
     write_atomically(path, counted())
