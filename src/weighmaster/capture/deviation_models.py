@@ -44,10 +44,10 @@ class Shape:
 
 
 def as_tensor(data: npt.NDArray[np.uint8], dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """Return bytes as a tensor over the same memory."""
+    """Return bytes as a tensor, over the same memory where that may be written."""
     if not data.size:
         return torch.empty(shape, dtype=getattr(torch, dtype))
-    return torch.from_numpy(data).view(getattr(torch, dtype)).reshape(shape)
+    return torch.from_numpy(data if data.flags.writeable else data.copy()).view(getattr(torch, dtype)).reshape(shape)
 
 
 def load_with(directory: Path, tensors: Mapping[str, torch.Tensor], *, device: str = "cpu") -> torch.nn.Module:

@@ -29,11 +29,21 @@ from weighmaster.flows.report_facts import (
     size_of,
     tensor_line,
 )
-from weighmaster.flows.report_run import Ran, Run, Tensors, run_models
+from weighmaster.flows.report_run import Ran, ReportRun, Tensors, run_models
 from weighmaster.flows.report_text import PictureOf, markdown, page
 from weighmaster.pack.reader import Pack, open_pack
 
-__all__ = ["HTML", "JSON", "MARKDOWN", "ReportSummary", "Written", "read_report", "render", "summary", "write_report"]
+__all__ = [
+    "HTML",
+    "JSON",
+    "MARKDOWN",
+    "ReportSummary",
+    "WrittenReport",
+    "read_report",
+    "render",
+    "summary",
+    "write_report",
+]
 
 JSON: Final = "report.json"
 MARKDOWN: Final = "report.md"
@@ -43,7 +53,7 @@ _NO_PICTURES: Final = "no pictures: matplotlib is not installed (pip install 'we
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class WrittenReport:
     """A report on disk.
 
     Attributes:
@@ -60,8 +70,8 @@ class Written:
 
 
 def write_report(
-    pack: Path, source: Path, out: Path, *, run: Run | None = None, progress: Progress | None = None
-) -> Written:
+    pack: Path, source: Path, out: Path, *, run: ReportRun | None = None, progress: Progress | None = None
+) -> WrittenReport:
     """Rebuild every tensor of a pack, compare it with its digest and with the source, run both models, write it up.
 
     ``report.json``, ``report.md``, ``report.html`` and pictures appear together in a new directory, or not at all. Who
@@ -88,7 +98,7 @@ def write_report(
         files = require_source(opened, source)
         views = {view.name: view for view in checkpoint.views()}
         require_names(opened, views)
-        report = _measure(opened, source, files, views, run=run or Run(), progress=progress)
+        report = _measure(opened, source, files, views, run=run or ReportRun(), progress=progress)
         checkpoint.check_unchanged()
     return _write(report, out)
 
@@ -99,7 +109,7 @@ def _measure(
     files: tuple[File, ...],
     views: Mapping[str, TensorView],
     *,
-    run: Run,
+    run: ReportRun,
     progress: Progress | None,
 ) -> Report:
     widest = max((itemsize(view.dtype) for view in views.values()), default=1)
@@ -128,7 +138,7 @@ def _measure(
     )
 
 
-def _write(report: Report, out: Path) -> Written:
+def _write(report: Report, out: Path) -> WrittenReport:
     data, (pictures, note) = report.to_bytes(), _pictures(report)
     files = {JSON: data, **render(report, pictures)}
     files |= {f"{name}.svg": svg for name, (_, svg) in pictures.items()}
@@ -142,7 +152,7 @@ def _write(report: Report, out: Path) -> Written:
         raise StorageError(f"{out}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return Written(directory=out, report=report, sha256=hashlib.sha256(data).hexdigest(), note=note)
+    return WrittenReport(directory=out, report=report, sha256=hashlib.sha256(data).hexdigest(), note=note)
 
 
 def _pictures(report: Report) -> tuple[PictureOf, str]:

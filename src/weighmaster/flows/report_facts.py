@@ -12,12 +12,12 @@ from typing import Final
 
 import numpy as np
 
-from weighmaster import __version__
 from weighmaster.capture.sources import source_files
 from weighmaster.core.number import decimal_text
 from weighmaster.core.pack_report import Calibration, EncoderRef, File, PackRef, Size, TensorLine
 from weighmaster.core.tensor import TensorView
 from weighmaster.errors import SourceFault, TensorSetFault
+from weighmaster.flows.qualification import installed
 from weighmaster.flows.report_weights import WeightError, compare_weights
 from weighmaster.pack.index import INDEX
 from weighmaster.pack.index_rules import SHARD_INDEX
@@ -132,5 +132,5 @@ def machine(pack: Pack) -> dict[str, str]:
         "numpy": np.__version__,
         "python": platform.python_version(),
         "system": platform.system(),
-        "weighmaster": __version__,
+        "weighmaster": installed("weighmaster"),
     }

@@ -227,10 +227,8 @@ class _Columns:
         layers = [(i, place) for place, i in self.places.items() if place[0] == 1]
         step = max(1, -(-len(layers) // _LABELS))
         # Where not all fit, the words at both ends take the place of their neighbours.
-        ends = range(1 if step == 1 else 2, len(self.places) - (1 if step == 1 else 2))
-        shown = [
-            (i, str(place[2])) for n, (i, place) in enumerate(layers) if (n % step == 0 and i in ends) or step == 1
-        ]
+        room = range(len(self.places)) if step == 1 else range(2, len(self.places) - 2)
+        shown = [(i, str(place[2])) for n, (i, place) in enumerate(layers) if n % step == 0 and i in room]
         words = {0: "emb.", 2: "rest"}
         shown += [(i, words[place[0]]) for place, i in self.places.items() if place[0] in words]
         axes.set_xticks([i for i, _ in shown], [text for _, text in shown])

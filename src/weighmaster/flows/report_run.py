@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from weighmaster.capture.deviation_inputs import Inputs
     from weighmaster.capture.deviation_models import Shape
 
-__all__ = ["LENGTH", "SEQUENCES", "Ran", "Run", "Tensors", "run_models"]
+__all__ = ["LENGTH", "SEQUENCES", "Ran", "ReportRun", "Tensors", "run_models"]
 
 LENGTH: Final = 512
 SEQUENCES: Final = 256
 
-_MADE_UP: Final = (32, 256)
+_MADE_UP: Final = (32, 128)
 """Sequences, and tokens of each, where the user gave none."""
 
 _TEXTS_MADE_UP: Final = (256, 32)
@@ -43,7 +43,7 @@ Tensors = dict[str, tuple[npt.NDArray[np.uint8], str, tuple[int, ...]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class ReportRun:
     """What to run both models on.
 
     Attributes:
@@ -120,7 +120,7 @@ class Ran:
     versions: tuple[tuple[str, str], ...] = ()
 
 
-def run_models(source: Path, views: Mapping[str, TensorView], rebuilt: Tensors, run: Run) -> Ran:
+def run_models(source: Path, views: Mapping[str, TensorView], rebuilt: Tensors, run: ReportRun) -> Ran:
     """Build both models, run them on the same tokens, and return the figures.
 
     Args:
@@ -141,7 +141,7 @@ def run_models(source: Path, views: Mapping[str, TensorView], rebuilt: Tensors, 
         return Ran(outputs=NoOutputs(reason=str(error)))
 
 
-def _run(source: Path, views: Mapping[str, TensorView], rebuilt: Tensors, run: Run) -> Ran:
+def _run(source: Path, views: Mapping[str, TensorView], rebuilt: Tensors, run: ReportRun) -> Ran:
     from weighmaster.capture import deviation, deviation_models  # noqa: PLC0415  # imports torch
     from weighmaster.flows.report_outputs import metric_line  # noqa: PLC0415
 
@@ -164,10 +164,10 @@ def _run(source: Path, views: Mapping[str, TensorView], rebuilt: Tensors, run: R
 
 
 def _bytes_of(view: TensorView) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(view.read(0, view.nbytes), np.uint8).copy()
+    return np.frombuffer(view.read(0, view.nbytes), np.uint8)
 
 
-def _compare(source: Path, reference: Any, packed: Any, run: Run) -> Outputs:
+def _compare(source: Path, reference: Any, packed: Any, run: ReportRun) -> Outputs:
     from weighmaster.capture.deviation import measure_embeddings, measure_tokens  # noqa: PLC0415
     from weighmaster.capture.deviation_models import shape_of  # noqa: PLC0415
     from weighmaster.flows.report_outputs import encoder_outputs, language_outputs  # noqa: PLC0415
@@ -185,7 +185,7 @@ def _compare(source: Path, reference: Any, packed: Any, run: Run) -> Outputs:
     return encoder_outputs(distances, inputs, pooling=shape.pooling)
 
 
-def _inputs(source: Path, reference: Any, shape: Shape, run: Run) -> Inputs:
+def _inputs(source: Path, reference: Any, shape: Shape, run: ReportRun) -> Inputs:
     from weighmaster.capture import deviation_inputs as given  # noqa: PLC0415
     from weighmaster.capture.deviation_models import load_tokenizer  # noqa: PLC0415
 
