@@ -93,12 +93,13 @@ def test_files_of_a_pack(tmp_path: Path):
     assert set(found) == {
         "pack.index",
         "model.safetensors",
-        *FILES,
+        "config.json",
+        "vocab.txt",
         *(f"source/{path}" for path in FILES),
     }
     for path, text in FILES.items():
         assert found[f"source/{path}"] == text.encode()
-    assert found["code/modeling.py"] == FILES["code/modeling.py"].encode()
+    assert found["vocab.txt"] == FILES["vocab.txt"].encode()
     method = {"quant_method": "weighmaster", "format": "weighmaster-pack-v1"}
     assert json.loads(found["config.json"]) == {**json.loads(FILES["config.json"]), "quantization_config": method}
     assert [f.path for f in result.index.source] == ["model.safetensors"]
