@@ -176,7 +176,8 @@ def _beyond(
     rows = np.flatnonzero(largest > MAX_LEVEL * row * float(col.min()))
     steps = row[rows, None] * col
     r, c = np.nonzero((np.abs(values[rows]) > (MAX_LEVEL + 0.5) * steps) & (levels[rows] == 0))
-    return (rows[r] * values.shape[1] + c).astype(np.int64)
+    places: npt.NDArray[np.int64] = (rows[r] * values.shape[1] + c).astype(np.int64)
+    return places
 
 
 def plan(
