@@ -451,7 +451,7 @@ def positive_packs() -> dict[str, Case]:
         "pack_shards": pack_case(pack(tensors=three)),
         "pack_plain_tensors": pack_case(pack(tensors=plain)),
         "pack_files": pack_case(pack(others={"source/sub/a.txt": b"a", "source/tokenizer.json": b"{}",
-                                             "tokenizer.json": b"{}", "source/code.py": b"x = 1\n"})),
+                                             "tokenizer.json": b"{}", "source/code.py": b"pass\n"})),
         "pack_sealed": pack_case(pack(seals={"signer-1.sigstore.json": b"{}"})),
     }  # fmt: skip
 
@@ -616,7 +616,7 @@ def negative_packs() -> dict[str, Case]:  # noqa: C901  # its small functions co
     return {
         "file_missing_fail": files("source/config.json", lambda made: made.pop("source/config.json")),
         "file_left_over_fail": files("notes.txt", lambda made: made.update({"notes.txt": b"1"})),
-        "file_left_over_in_source_fail": files("source/x.py", lambda made: made.update({"source/x.py": b"x = 1\n"})),
+        "file_left_over_in_source_fail": files("source/x.py", lambda made: made.update({"source/x.py": b"pass\n"})),
         "file_seal_in_a_folder_fail": files("source/s.sigstore.json",
                                             lambda made: made.update({"source/s.sigstore.json": b"{}"})),
         "file_longer_fail": files("config.json", lambda made: made.update({"config.json": made["config.json"] + b" "})),
