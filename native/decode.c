@@ -380,7 +380,7 @@ static enum wm_status decode_all(const struct job *job, const uint8_t *blob, con
         const uint64_t elements = chunks[i].rows * job->layout->cols;
         const size_t size = WM_STATES + 2 * (size_t)chunks[i].words + planes * elements +
                             chunks[i].patches * (4 + job->itemsize);
-        if (job->path->crc(blob + chunks[i].begin, size) != chunks[i].crc) {
+        if (wm_crc(blob + chunks[i].begin, size) != chunks[i].crc) {
             *where = i;
             return WM_CRC; /* comes before all others */
         }

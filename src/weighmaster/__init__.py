@@ -45,6 +45,7 @@ _NAMES = {
     "PublicKey": "weighmaster.seal.keys",
     "Rebuilt": "weighmaster.pack.reader",
     "Recheck": "weighmaster.flows.admission",
+    "ReportRun": "weighmaster.flows.report_run",
     "RoleThreshold": "weighmaster.seal.trust",
     "RootKey": "weighmaster.seal.trust",
     "Roots": "weighmaster.seal.trust",
@@ -59,6 +60,7 @@ _NAMES = {
     "Unpacked": "weighmaster.flows.unpacking",
     "Verdict": "weighmaster.flows.admission",
     "VerifiedTrust": "weighmaster.seal.trust_chain",
+    "WrittenReport": "weighmaster.flows.report",
     "compare": "weighmaster.core.compare",
     "load_private": "weighmaster.seal.keys",
     "load_public": "weighmaster.seal.keys",
@@ -76,6 +78,7 @@ _NAMES = {
     "verify_pack": "weighmaster.flows.pack_verification",
     "weigh": "weighmaster.flows.weigh",
     "weigh_files": "weighmaster.flows.weigh",
+    "write_report": "weighmaster.flows.report",
     "write_trust": "weighmaster.flows.keep",
 }
 

@@ -16,6 +16,8 @@ from weighmaster.flows.artefact import Manifest, SealedManifest, read_manifest
 from weighmaster.flows.keep import write_trust
 from weighmaster.flows.pack_verification import PackVerification, verify_pack
 from weighmaster.flows.packing import PackResult, pack_model
+from weighmaster.flows.report import WrittenReport, write_report
+from weighmaster.flows.report_run import ReportRun
 from weighmaster.flows.selftest import self_test
 from weighmaster.flows.trusted import read_trust
 from weighmaster.flows.unpacking import Unpacked, unpack, unpack_model
@@ -54,6 +56,7 @@ __all__ = [
     "PublicKey",
     "Rebuilt",
     "Recheck",
+    "ReportRun",
     "RoleThreshold",
     "RootKey",
     "Roots",
@@ -68,6 +71,7 @@ __all__ = [
     "Unpacked",
     "Verdict",
     "VerifiedTrust",
+    "WrittenReport",
     "compare",
     "load_private",
     "load_public",
@@ -85,5 +89,6 @@ __all__ = [
     "verify_pack",
     "weigh",
     "weigh_files",
+    "write_report",
     "write_trust",
 ]

@@ -133,7 +133,8 @@ def positive_levels() -> dict[str, Case]:
         "classes_beyond": good(small(row_class=[-128, 127, 3, 0], col_class=[127, -128, 4, -3, 1])),
         "scales_256": good(small(rows=256, cols=1, band=100, symbols=B.levels("256", 256, 3), row_scale=many,
                                  col_scale=[ONE], row_class=[0] * 256, col_class=[0])),
-        "scale_of_no_row": good(small(), rows=struct.pack("<6H", 5, 0x80, ONE - 128, ONE, ONE + 3, 0x7F7F) + b"\2\1\3\2"),
+        "scale_of_no_row": good(small(), rows=struct.pack("<6H", 5, 0x80, ONE - 128, ONE, ONE + 3, 0x7F7F)
+                                + b"\2\1\3\2"),
         "scale_one_value": good(small(row_scale=[ONE] * 4, col_scale=[ONE - 5] * 5)),
         "patches_all": good(small(patches={i: 0x1234 + i for i in range(20)})),
         "patches_none": good(small(patches={})),

@@ -20,7 +20,7 @@ try:
 except ImportError as _error:
     raise UsageError("a Hugging Face directory is loaded with transformers: pip install 'weighmaster[hf]'") from _error
 
-__all__ = ["load_directory", "loading_faults"]
+__all__ = ["load_directory", "loading_faults", "model_class", "quiet"]
 
 _SINGLE: Final = "model.safetensors"
 _INDEX: Final = "model.safetensors.index.json"
@@ -46,10 +46,10 @@ def load_directory(directory: Path) -> tuple[torch.nn.Module, object, tuple[Faul
         MalformedArtefact: ``config.json`` or a safetensors file breaks its format.
         StorageError: a file cannot be read.
     """
-    loader = _loader(_config(directory / "config.json"), directory)
+    loader = model_class(directory)
     _check_safetensors(directory)
     try:
-        with _quiet():
+        with quiet():
             model, report = loader.from_pretrained(
                 str(directory),
                 dtype="auto",
@@ -107,9 +107,15 @@ def _config(file: Path) -> Mapping[str, Any]:
     return config
 
 
-def _loader(config: Mapping[str, Any], directory: Path) -> Any:
-    """Return the class named by ``architectures[0]``; `AutoModel` where the configuration names none."""
-    file = str(directory / "config.json")
+def model_class(directory: Path) -> Any:
+    """Return the class named by ``architectures[0]``; `AutoModel` where the configuration names none.
+
+    Raises:
+        UsageError: transformers does not have it, or it is remote code.
+        MalformedArtefact: ``config.json`` breaks its format.
+        StorageError: it cannot be read.
+    """
+    config, file = _config(directory / "config.json"), str(directory / "config.json")
     names = config.get("architectures")
     if names is None or names == []:
         if "auto_map" in config:
@@ -138,7 +144,7 @@ def _check_safetensors(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep progress bars out of logs; put the setting back."""
     logging = transformers.utils.logging
     shown = logging.is_progress_bar_enabled()

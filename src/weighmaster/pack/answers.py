@@ -137,7 +137,7 @@ _CASES: Final = (
 
 
 def codec_faults(backend: Backend) -> tuple[SelfTestFault, ...]:
-    """Have a codec code and rebuild known matrices, and find damage of each kind; return a fault for each wrong answer."""
+    """Have a codec code and rebuild known matrices, and find damage; return a fault for each wrong answer."""
     checks: list[tuple[str, str, str]] = []
     for case in _CASES:
         layout, symbols = _matrix(case)

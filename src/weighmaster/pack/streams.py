@@ -11,10 +11,10 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from weighmaster.pack.backends import histogram
 from weighmaster.pack.coder import Backend, Body
 from weighmaster.pack.contexts import coarser, energy_classes, table_cost, tables_for
 from weighmaster.pack.layout import LEVELS, Layout, Shape, assemble
-from weighmaster.pack.quantize import histogram
 from weighmaster.pack.tables import CLASSES, MAX_LEVEL
 
 __all__ = ["Band", "LevelSource", "Sized", "band_of", "choose", "encode_bands"]
