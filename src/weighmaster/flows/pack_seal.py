@@ -16,7 +16,7 @@ from weighmaster.durable import read_whole, write_atomically
 from weighmaster.errors import Fault, NotAdmitted, SignatureFault, UsageError
 from weighmaster.flows.artefact import next_bundle_name
 from weighmaster.flows.mark import Mark, MarkFile, mark_faults
-from weighmaster.flows.pack_verification import require_whole
+from weighmaster.flows.pack_verification import PackVerification, require_whole, summary_of
 from weighmaster.flows.trusted import judged_at, require_in_force
 from weighmaster.pack.directory import seals
 from weighmaster.pack.packed import Index, PackedTensor
@@ -26,7 +26,16 @@ from weighmaster.seal.check import SignerRecord, identity_faults, require_signed
 from weighmaster.seal.trust import ROLES, Trust
 from weighmaster.seal.trust_chain import VerifiedTrust
 
-__all__ = ["PackClaim", "TrustedPack", "derivation_of", "open_trusted_pack", "read_seals", "sign_pack"]
+__all__ = [
+    "PackClaim",
+    "TrustedPack",
+    "derivation_of",
+    "open_trusted_pack",
+    "read_seals",
+    "sign_pack",
+    "table_of",
+    "verify_trusted_pack",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +103,9 @@ def _calibration(index: Index) -> str | None:
     return None if index.calibration is None else index.calibration.sha256
 
 
-def _tensors(index: Index) -> str:
-    """Return the root of the table that the rebuilt tensors have at rest: that of the unpacked model (S0, logical)."""
-    return Table(stage="S0", view="logical", rows=tuple(map(_row, index.tensors))).root
+def table_of(index: Index) -> Table:
+    """Return the table of the rebuilt tensors at rest: that of the unpacked model (stage S0, view ``logical``)."""
+    return Table(stage="S0", view="logical", rows=tuple(map(_row, index.tensors)))
 
 
 def _row(tensor: PackedTensor) -> Row:
@@ -123,7 +132,7 @@ def _statement(pack: Pack, claim: PackClaim) -> PackStatement:
             root=pack.root,
             encoder=_encoder(pack.index),
             calibration=_calibration(pack.index),
-            tensors=_tensors(pack.index),
+            tensors=table_of(pack.index).root,
             reports=claim.reports,
         )
     except ValueError as error:
@@ -240,6 +249,29 @@ def open_trusted_pack(
     return TrustedPack(statement=statement, signers=signers, verified=verified, now=moment, mark=seen)
 
 
+def verify_trusted_pack(  # each keyword is a decision of the caller
+    path: Path | str,
+    verified: VerifiedTrust,
+    *,
+    expect: str,
+    now: datetime,
+    mark: MarkFile | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[PackVerification, TrustedPack]:
+    """Decide whether a pack is trusted; then read every byte of it and compare it with its index.
+
+    Raises:
+        NotAdmitted: it is not trusted, or a tensor or file is not what the index says.
+        MalformedArtefact: something does not follow its specification.
+        UsageError: there is no pack.
+        StorageError: a file cannot be read.
+    """
+    with open_pack(path) as pack:
+        trusted = open_trusted_pack(pack, verified, expect, now=now, mark=mark)
+        require_whole(pack, progress=progress)
+        return summary_of(pack), trusted
+
+
 def _sealed(pack: Pack) -> tuple[Sealed, str]:
     bundles = read_seals(pack.path)
     if not bundles:
@@ -254,7 +286,7 @@ def _bind(pack: Pack, statement: PackStatement) -> None:
         ("pack root", statement.root, pack.root),
         ("encoder", str(statement.encoder), str(_encoder(index))),
         ("calibration", statement.calibration or "none", _calibration(index) or "none"),
-        ("root of the tensors", statement.tensors, _tensors(index)),
+        ("root of the tensors", statement.tensors, table_of(index).root),
     ):
         if expected != found:
             raise SignatureFault(
