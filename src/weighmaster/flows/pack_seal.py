@@ -21,7 +21,7 @@ from weighmaster.flows.trusted import judged_at, require_in_force
 from weighmaster.pack.directory import seals
 from weighmaster.pack.packed import Index, PackedTensor
 from weighmaster.pack.reader import Pack, open_pack
-from weighmaster.seal.bundle import MAX_BUNDLE, Sealed, Signer, make_bundle, open_sealed
+from weighmaster.seal.bundle import MAX_BUNDLE, Signer, make_bundle, open_sealed
 from weighmaster.seal.check import SignerRecord, identity_faults, require_signed
 from weighmaster.seal.trust import ROLES, Trust
 from weighmaster.seal.trust_chain import VerifiedTrust
@@ -33,6 +33,7 @@ __all__ = [
     "open_trusted_pack",
     "read_seals",
     "sign_pack",
+    "signed_statement",
     "table_of",
     "verify_trusted_pack",
 ]
@@ -200,7 +201,7 @@ def _payload(pack: Pack, claim: PackClaim | None) -> bytes:
     if claim is not None:
         raise UsageError(f"{pack.path}: is signed already, and its statement says of which product it is")
     payload = open_sealed(bundles).payload
-    _bind(pack, parse_pack_statement(payload, f"{pack.path}/{bundles[0][0]}"))
+    _bind(pack.index, pack.root, parse_pack_statement(payload, f"{pack.path}/{bundles[0][0]}"), str(pack.path))
     return payload
 
 
@@ -226,13 +227,10 @@ def open_trusted_pack(
     """
     seen, moment = judged_at(mark, now)
     require_in_force(verified.trust, moment)
-    try:
-        envelope, file = _sealed(pack)
-        signers = require_signed(envelope, verified.trust, expect, now=moment)  # (1)
-        statement = parse_pack_statement(envelope.payload, file)  # (2)
-        _bind(pack, statement)  # (3)
-    except Fault as fault:
-        raise NotAdmitted(f"{pack.path} is not a pack signed for {expect}", [fault]) from None
+    bundles = read_seals(pack.path)
+    statement, signers = signed_statement(
+        pack.index, pack.root, bundles, verified.trust, expect, now=moment, where=str(pack.path)
+    )
     faults = identity_faults(  # (4)
         verified.trust,
         product=statement.product,
@@ -247,6 +245,43 @@ def open_trusted_pack(
     if faults:
         raise NotAdmitted(f"the pack in {pack.path} is not in force for {expect}", faults)
     return TrustedPack(statement=statement, signers=signers, verified=verified, now=moment, mark=seen)
+
+
+def signed_statement(
+    index: Index,
+    root: str,
+    bundles: tuple[tuple[str, bytes], ...],
+    trust: Trust,
+    expect: str,
+    *,
+    now: datetime,
+    where: str,
+) -> tuple[PackStatement, tuple[SignerRecord, ...]]:
+    """Return what the required persons signed of a pack, and who they are.
+
+    Args:
+        index: of the pack.
+        root: of the pack.
+        bundles: file name and bytes of each seal.
+        trust: what is trusted.
+        expect: the product that is deployed here.
+        now: the moment of the decision.
+        where: the pack, for messages.
+
+    Raises:
+        NotAdmitted: with every `SignatureFault` found.
+        MalformedArtefact: a seal does not follow its specification, or is one over something else than a pack.
+    """
+    try:
+        if not bundles:
+            raise SignatureFault(where, "is not signed", expected="at least one bundle", found="none")
+        envelope = open_sealed(bundles)
+        signers = require_signed(envelope, trust, expect, now=now)  # (1)
+        statement = parse_pack_statement(envelope.payload, f"{where}/{bundles[0][0]}")  # (2)
+        _bind(index, root, statement, where)  # (3)
+    except Fault as fault:
+        raise NotAdmitted(f"{where} is not a pack signed for {expect}", [fault]) from None
+    return statement, signers
 
 
 def verify_trusted_pack(  # each keyword is a decision of the caller
@@ -272,23 +307,13 @@ def verify_trusted_pack(  # each keyword is a decision of the caller
         return summary_of(pack), trusted
 
 
-def _sealed(pack: Pack) -> tuple[Sealed, str]:
-    bundles = read_seals(pack.path)
-    if not bundles:
-        raise SignatureFault(str(pack.path), "is not signed", expected="at least one bundle", found="none")
-    return open_sealed(bundles), f"{pack.path}/{bundles[0][0]}"
-
-
-def _bind(pack: Pack, statement: PackStatement) -> None:
+def _bind(index: Index, root: str, statement: PackStatement, where: str) -> None:
     """Hold the statement against the index: the root, and what it repeats of the index."""
-    index = pack.index
     for what, expected, found in (
-        ("pack root", statement.root, pack.root),
+        ("pack root", statement.root, root),
         ("encoder", str(statement.encoder), str(_encoder(index))),
         ("calibration", statement.calibration or "none", _calibration(index) or "none"),
         ("root of the tensors", statement.tensors, table_of(index).root),
     ):
         if expected != found:
-            raise SignatureFault(
-                str(pack.path), f"is not the pack that was signed: {what}", expected=expected, found=found
-            )
+            raise SignatureFault(where, f"is not the pack that was signed: {what}", expected=expected, found=found)
