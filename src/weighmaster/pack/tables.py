@@ -143,7 +143,7 @@ def table_bytes(table: Table | None) -> bytes:
     if table is None:
         return bytes([_ABSENT])
     frequencies = table.frequencies
-    if table.lowest == -table.highest and bool((frequencies == frequencies[::-1]).all()):
+    if 0 > table.lowest == -table.highest and bool((frequencies == frequencies[::-1]).all()):  # bytes are not below 0
         half = frequencies[len(frequencies) // 2 :]
         return bytes([_SYMMETRIC]) + len(half).to_bytes(2, "little") + _difference_bytes(half, 0)
     uncoded = np.flatnonzero(frequency_of(_codes_of(frequencies)) != frequencies)
