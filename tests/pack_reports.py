@@ -77,7 +77,10 @@ LANGUAGE = Report(
         headers=400,
         index=300,
         shard_index=50,
-        beside=(File(path="config.json", size=20, sha256="cf" * 32), File(path="tokenizer.json", size=30, sha256="70" * 32)),
+        beside=(
+            File(path="config.json", size=20, sha256="cf" * 32),
+            File(path="tokenizer.json", size=30, sha256="70" * 32),
+        ),
     ),
     relative_squared_error="0.0123",
     tensors=(

@@ -47,7 +47,10 @@ def by_hand(model, sequence):
     for i, token in enumerate(sequence):
         before = sequence[i - 1] if i else 0
         # The model adds in float32.
-        logits = [float(np.float32(np.float32(a) + np.float32(0.5) * np.float32(b))) for a, b in zip(table[token], table[before], strict=True)]
+        logits = [
+            float(np.float32(np.float32(a) + np.float32(0.5) * np.float32(b)))
+            for a, b in zip(table[token], table[before], strict=True)
+        ]
         norm = math.log(math.fsum(math.exp(x) for x in logits))
         out.append([x - norm for x in logits])
     return out

