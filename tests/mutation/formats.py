@@ -124,7 +124,12 @@ def _filled() -> Statement:
     evidence = {"files": 1, "key": sha256(b"key"), "kind": "oms-v1", "sha256": sha256(b"bundle")}
     predicate["evidence"] = [evidence, {**evidence, "kind": "in-toto", "sha256": sha256(b"other")}]
     predicate["sources"].append({**predicate["sources"][0], "path": "tokenizer.json", "role": "tokenizer"})
-    predicate["validation"].append({**predicate["validation"][0], "name": "annex.pdf"})
+    predicate["validation"] += [{"name": f"{name}.pdf", "sha256": sha256(name.encode())} for name in ("annex", "other")]
+    packed: Json = json.loads((VECTORS / "manifest" / "derivation" / "manifest" / COPY).read_bytes())
+    predicate["derivation"] = packed["predicate"]["derivation"]
+    predicate["derivation"]["reports"].append(
+        {**predicate["derivation"]["reports"][0], "format": "annex-v1", "sha256": sha256(b"annex")}
+    )
     return parse_statement(dumps(value), "statement")
 
 
@@ -332,6 +337,19 @@ def _live(step: int) -> str:
 STATEMENT_VARIES: Final = {
     **dict.fromkeys(("predicate.version", "predicate.reaction"), FREE),
     **dict.fromkeys(("predicate.validation", "predicate.validation[].name", "predicate.validation[].sha256"), FREE),
+    **dict.fromkeys(
+        (
+            *("predicate.derivation", "predicate.derivation.calibration", "predicate.derivation.encoder.bits"),
+            "predicate.derivation.encoder.name",
+            *("predicate.derivation.encoder.version", "predicate.derivation.pack", "predicate.derivation.parents"),
+            *("predicate.derivation.parents[].bytes", "predicate.derivation.parents[].path"),
+            *("predicate.derivation.parents[].sha256", "predicate.derivation.reports"),
+            *("predicate.derivation.reports[].format", "predicate.derivation.reports[].metrics"),
+            "predicate.derivation.reports[].sha256",
+            *("predicate.derivation.reports[].metrics[].name", "predicate.derivation.reports[].metrics[].value"),
+        ),
+        "read from the pack and the reports when the model was weighed; where the pack is at hand, step 5 compares it",
+    ),
     "predicate.serial": "a higher number is a later manifest; a lower one is refused by the trust file, in step 3",
     "predicate.tables": "their order: which of them the gate compares, `gateTable` says",
     **dict.fromkeys(("predicate.method.engine", "predicate.method.mapped"), FREE),

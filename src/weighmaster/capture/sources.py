@@ -37,7 +37,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from weighmaster.core.source import Source, path_problem, source_faults
+from weighmaster.core.source import CODE_SUFFIXES, Source, path_problem, source_faults
 from weighmaster.errors import MalformedArtefact, SourceFault, StorageError, UsageError
 from weighmaster.safetensors_file import FileState, open_regular
 
@@ -117,10 +117,9 @@ _WEIGHTS: Final = (
     ".npy",
     ".index.json",
 )
-_CODE: Final = (".py", ".pyc", ".so", ".cu", ".cpp", ".cubin", ".ptx")
 _BY_SUFFIX: Final[dict[str, str]] = {
     **dict.fromkeys(_WEIGHTS, "weights"),
-    **dict.fromkeys(_CODE, "code"),
+    **dict.fromkeys(CODE_SUFFIXES, "code"),
     ".jinja": "template",
     ".model": "tokenizer",
     ".tiktoken": "tokenizer",
