@@ -25,7 +25,6 @@ import torch
 from deviation import Reference, cosines, digest, logits_of, measured
 from intervals import interval
 from measure import machine, note
-from packs import TARGETS, Candidate, asked_for, made
 from peers import Peer, Rebuilt, parameters
 from subjects import (
     BATCH,
@@ -41,6 +40,8 @@ from subjects import (
     replace,
     texts_of,
 )
+
+from packs import TARGETS, Candidate, asked_for, made
 
 HERE: Final = Path(__file__).parent
 SEQUENCES: Final = 240
