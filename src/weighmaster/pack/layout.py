@@ -15,7 +15,9 @@ from weighmaster.errors import MalformedArtefact
 from weighmaster.pack.tables import CLASSES, Table, read_tables, table_bytes
 
 __all__ = [
+    "HEADER",
     "LANES",
+    "LARGEST",
     "LEVELS",
     "PLANES",
     "STATES",
@@ -25,6 +27,7 @@ __all__ = [
     "assemble",
     "classes_of",
     "float_of",
+    "front_of",
     "parse_layout",
     "raw_planes",
 ]
@@ -41,9 +44,14 @@ ITEMSIZE: Final = {"bfloat16": 2, "float16": 2, "float32": 4, "float8_e4m3fn": 1
 MAX_CHUNK: Final = 1 << 24
 """Elements."""
 
-_LARGEST: Final = {"bfloat16": (2 - 2**-7) * 2.0**127, "float16": 65504.0, "float32": (2 - 2**-23) * 2.0**127}
+LARGEST: Final = {"bfloat16": (2 - 2**-7) * 2.0**127, "float16": 65504.0, "float32": (2 - 2**-23) * 2.0**127}
+"""Largest finite number of a dtype that levels can have."""
+
 _MAGIC: Final = b"WMT1"
 _HEADER: Final = struct.Struct("<4sBBBBQQIIIII")
+HEADER: Final = _HEADER.size
+"""Bytes of the header."""
+
 _RECORD: Final = np.dtype([("words", "<u4"), ("patches", "<u4"), ("crc", "<u4")])
 _TABLE_BITS: Final = range(11, 15)
 _SMALLEST_NORMAL: Final = 2.0**-126
@@ -128,6 +136,16 @@ def classes_of(layout: Layout, first: int, last: int) -> npt.NDArray[np.intp]:
     return np.clip(total, 0, CLASSES - 1, out=total)
 
 
+def front_of(head: memoryview, file: str) -> tuple[Shape, int]:
+    """Read the header alone: return what it says, and how many bytes of the blob stand before the bodies.
+
+    Raises:
+        MalformedArtefact: the header breaks a rule of spec/pack.md, 2.
+    """
+    shape, side_length, _, _ = _parse_header(head, file)
+    return shape, HEADER + side_length + _RECORD.itemsize * shape.chunks
+
+
 def parse_layout(blob: memoryview, file: str) -> Layout:
     """Read and check header, side section and chunk table; bodies are located, not read.
 
@@ -178,7 +196,7 @@ def _parse_header(blob: memoryview, file: str) -> tuple[Shape, int, int, int]:
     if own != (real := zlib.crc32(head[:-4])):
         raise _fault(file, "header: CRC-32", f"{own:08x}", f"{real:08x}")
     names = [name for name, code in DTYPE_CODES.items() if code == dtype]
-    if codec not in {LEVELS, PLANES} or not names or (codec == LEVELS and names[0] not in _LARGEST):
+    if codec not in {LEVELS, PLANES} or not names or (codec == LEVELS and names[0] not in LARGEST):
         raise _fault(file, "header", "a codec, 1 or 2, and a dtype that it has", f"codec {codec}, dtype {dtype}")
     if bits not in _TABLE_BITS:
         raise _fault(file, "header: table bits", "11 to 14", str(bits))
@@ -240,8 +258,8 @@ def _check_products(
     reach = max((max(-t.lowest, t.highest) for t in tables if t is not None), default=0)
     if low < _SMALLEST_NORMAL:
         raise _fault(file, "side section: scales", "products of at least 2^-126", f"{low!r}")
-    if reach * high > _LARGEST[shape.dtype]:
-        raise _fault(file, "side section: scales", f"|w| <= {_LARGEST[shape.dtype]!r}", f"{reach * high!r}")
+    if reach * high > LARGEST[shape.dtype]:
+        raise _fault(file, "side section: scales", f"|w| <= {LARGEST[shape.dtype]!r}", f"{reach * high!r}")
 
 
 def _read_chunks(blob: memoryview, table_at: int, bodies_at: int, shape: Shape, file: str) -> tuple[Chunk, ...]:
