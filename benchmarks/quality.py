@@ -41,7 +41,7 @@ from subjects import (
     texts_of,
 )
 
-from packs import Candidate, asked_for, made
+from packs import TARGETS, Candidate, asked_for, made
 
 HERE: Final = Path(__file__).parent
 SEQUENCES: Final = 240
@@ -153,14 +153,15 @@ def peer_methods(plan: Plan, llama: Path, name: str) -> Iterator[Rebuilt]:
     return unique(method for peer in peers_of(llama, plan, directory) for method in peer(tensors))
 
 
-def pack_methods(plan: Plan, candidates: Iterable[Candidate], work: Path | None, name: str) -> Iterator[Rebuilt]:
+def pack_methods(plan: Plan, asked: argparse.Namespace, name: str) -> Iterator[Rebuilt]:
     """Read the packs given, and make and read those that the targets and the newest result of the peers ask for."""
     source = plan.directory(name)
     count = parameters(load_tensors(source))
-    yield from (candidate.rebuilt(count) for candidate in candidates if candidate.model == name)
-    if work is not None:
-        wanted = asked_for(name, json.loads(report.newest("quality-peers").read_text(encoding="utf-8")))
-        yield from (candidate.rebuilt(count) for candidate in made(source, name, wanted, work))
+    yield from (candidate.rebuilt(count) for candidate in asked.candidate if candidate.model == name)
+    if asked.work is not None:
+        every = asked_for(name, json.loads(report.newest("quality-peers").read_text(encoding="utf-8")))
+        wanted = ((profile, bits) for profile, bits in every if profile in asked.profiles)
+        yield from (candidate.rebuilt(count) for candidate in made(source, name, wanted, asked.work))
 
 
 def unique(methods: Iterable[Rebuilt]) -> Iterator[Rebuilt]:
@@ -188,6 +189,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--llama", type=Path, help="folder of llama.cpp's programs, made by peers/get_llama.sh")
     parser.add_argument("--work", type=Path, help="folder of packs and of what was measured of them, to go on with")
     parser.add_argument("--candidate", type=Candidate.read, action="append", default=[], help=CANDIDATE)
+    parser.add_argument(
+        "--profiles", nargs="*", default=[*TARGETS], choices=[*TARGETS], help="of the packs that are made"
+    )
     parser.add_argument("--only", nargs="*", default=[*CAUSAL, ENCODER], choices=[*CAUSAL, ENCODER])
     parser.add_argument("--half", choices=("choose", "report"), default="report")
     parser.add_argument("--quick", action="store_true", help="a few sequences; writes no result")
@@ -208,9 +212,7 @@ def main() -> None:
     now = datetime.datetime.now(datetime.UTC)
     head = {"date": now.date().isoformat(), "quick": asked.quick, "machine": machine(), "load_before": os.getloadavg()}
     methods_of = (
-        partial(peer_methods, plan, asked.llama)
-        if asked.what == "peers"
-        else partial(pack_methods, plan, asked.candidate, asked.work)
+        partial(peer_methods, plan, asked.llama) if asked.what == "peers" else partial(pack_methods, plan, asked)
     )
     result = head | {"parameters": {**size, "length": LENGTH}} | measure(plan, methods_of)
     if asked.quick or asked.half == "choose":

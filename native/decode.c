@@ -129,6 +129,7 @@ static void fill_whole(uint32_t *slot, const struct wm_table *table, int32_t low
 static enum wm_status tables_new(const struct wm_layout *layout, const struct wm_path *path, struct tables *tables) {
     int32_t lowest, highest;
     reach(layout, &lowest, &highest);
+    lowest = layout->codec == WM_PLANES ? 0 : lowest; /* indices are the bytes themselves */
     const uint32_t bits = layout->table_bits;
     const int narrow = highest - lowest <= 255, whole = narrow && bits <= 12 && path->whole_strip != NULL;
     /* Classes a line apart from a power of two: their shares do not compete for the same lines of the cache. */

@@ -106,7 +106,8 @@ struct wm_path {
     wm_levels_fn *levels[3];
 };
 
-extern const struct wm_path wm_path_c, wm_path_avx2;
+extern const struct wm_path wm_path_c, wm_path_avx2, wm_path_avx512, wm_path_neon;
+wm_strip_fn wm_whole_strip_avx512;
 void wm_avx2_setup(void);
 
 /* The fastest CRC-32 of this CPU. */

@@ -198,14 +198,12 @@ AVX2 static uint8_t *encode(const struct wm_source *source, uint32_t *state, uin
 WM_PIECES(avx2, AVX2)
 WM_MEASURES(avx2, AVX2)
 
-const struct wm_path wm_path_avx2 = {
-    .name = "avx2",
-    .strip = wm_strip_c,
-    .whole_strip = whole_strip,
-    .piece = WM_PIECE_TABLE(avx2),
-    .encode = encode,
-    .squares = WM_SQUARES_TABLE(avx2),
-    .levels = WM_LEVELS_TABLE(avx2),
-};
+#define THE_REST                                                                                          \
+    .strip = wm_strip_c, .piece = WM_PIECE_TABLE(avx2), .encode = encode, .squares = WM_SQUARES_TABLE(avx2), \
+    .levels = WM_LEVELS_TABLE(avx2)
+
+const struct wm_path wm_path_avx2 = {.name = "avx2", .whole_strip = whole_strip, THE_REST};
+
+const struct wm_path wm_path_avx512 = {.name = "avx512", .whole_strip = wm_whole_strip_avx512, THE_REST};
 
 #endif

@@ -17,8 +17,13 @@ void wm_setup(void) {
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt")) {
         wm_avx2_setup();
+        if (__builtin_cpu_supports("avx512f")) {
+            there[count++] = &wm_path_avx512;
+        }
         there[count++] = &wm_path_avx2;
     }
+#elif defined(__aarch64__) && defined(__GNUC__)
+    there[count++] = &wm_path_neon;
 #endif
     there[count++] = &wm_path_c;
     there[count] = NULL;

@@ -450,7 +450,8 @@ def main() -> None:
     o = parser.parse_args()
     partial = Path(f"{o.out}.partial")
     try:
-        size = (o.pack / "pack.index").stat().st_size
+        size = (o.pack / "pack.index").lstat().st_size
+        need(not (o.pack / "pack.index").is_symlink(), "pack.index", "a regular file", "a link")
         need(size <= 1 << 30, "pack.index", "at most 2^30 bytes", size)
         data = (o.pack / "pack.index").read_bytes()
         root = sha256(data).hexdigest()

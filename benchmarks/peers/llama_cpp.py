@@ -4,7 +4,8 @@
 Where every row is a multiple of 256 the model goes through `llama-quantize --pure` as a real GGUF file. Other rows
 `llama-quantize` gives to another format than was asked for (Q5_K falls back to Q5_1); this is one row of the results,
 and the format asked for is shown by `ggml_quantize_chunk` over the tensor reshaped to rows of 256, labelled so.
-Both are built by `get_llama.sh`. The file is dequantized by the `gguf` package and run in torch like all others. Query
+Both are built by `get_llama.sh`. Blocks are dequantized by the `gguf` package (its values were compared with those of
+ggml's own functions: the same bits in all five formats) and run in torch like all others. Query
 and key matrices keep the row order of the checkpoint: llama.cpp permutes whole rows, which no block format notices.
 """
 

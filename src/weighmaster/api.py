@@ -13,7 +13,9 @@ from weighmaster.flows.admission import Admission, Recheck, Verdict
 from weighmaster.flows.admit import Gate
 from weighmaster.flows.approve import read_unsigned, sign
 from weighmaster.flows.artefact import Manifest, SealedManifest, read_manifest
+from weighmaster.flows.derived import read_reference
 from weighmaster.flows.keep import write_trust
+from weighmaster.flows.pack_seal import PackClaim, sign_pack, verify_trusted_pack
 from weighmaster.flows.pack_verification import PackVerification, verify_pack
 from weighmaster.flows.packing import PackResult, pack_model
 from weighmaster.flows.report import WrittenReport, write_report
@@ -47,6 +49,7 @@ __all__ = [
     "Manifest",
     "Opened",
     "Pack",
+    "PackClaim",
     "PackResult",
     "PackVerification",
     "Policy",
@@ -80,13 +83,16 @@ __all__ = [
     "pack_model",
     "read_manifest",
     "read_policy",
+    "read_reference",
     "read_trust",
     "read_unsigned",
     "self_test",
     "sign",
+    "sign_pack",
     "unpack",
     "unpack_model",
     "verify_pack",
+    "verify_trusted_pack",
     "weigh",
     "weigh_files",
     "write_report",

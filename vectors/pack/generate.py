@@ -111,6 +111,9 @@ def positive_levels() -> dict[str, Case]:
     return {
         "one": good(small(rows=1, cols=1, band=1, symbols=[1], row_scale=[ONE], col_scale=[ONE], row_class=[0],
                           col_class=[0], patches={})),
+        "example": good(small(rows=1, cols=4, band=1, symbols=[1, 0, -2, 0], row_scale=[ONE], row_class=[0],
+                              col_scale=[ONE - 128, ONE - 128, ONE - 64, ONE - 128], col_class=[0] * 4,
+                              patches={3: 0x7FC1})),
         "small": good(small()),
         "bfloat16": good(matrix("bfloat16", 9, 70, 3)),
         "float16": good(matrix("float16", 9, 33, 5, dtype="float16", bits=13)),
@@ -130,6 +133,8 @@ def positive_levels() -> dict[str, Case]:
         "classes_beyond": good(small(row_class=[-128, 127, 3, 0], col_class=[127, -128, 4, -3, 1])),
         "scales_256": good(small(rows=256, cols=1, band=100, symbols=B.levels("256", 256, 3), row_scale=many,
                                  col_scale=[ONE], row_class=[0] * 256, col_class=[0])),
+        "scale_of_no_row": good(small(), rows=struct.pack("<6H", 5, 0x80, ONE - 128, ONE, ONE + 3, 0x7F7F)
+                                + b"\2\1\3\2"),
         "scale_one_value": good(small(row_scale=[ONE] * 4, col_scale=[ONE - 5] * 5)),
         "patches_all": good(small(patches={i: 0x1234 + i for i in range(20)})),
         "patches_none": good(small(patches={})),
@@ -451,7 +456,7 @@ def positive_packs() -> dict[str, Case]:
         "pack_shards": pack_case(pack(tensors=three)),
         "pack_plain_tensors": pack_case(pack(tensors=plain)),
         "pack_files": pack_case(pack(others={"source/sub/a.txt": b"a", "source/tokenizer.json": b"{}",
-                                             "tokenizer.json": b"{}", "source/code.py": b"x = 1\n"})),
+                                             "tokenizer.json": b"{}", "source/code.py": b"pass\n"})),
         "pack_sealed": pack_case(pack(seals={"signer-1.sigstore.json": b"{}"})),
     }  # fmt: skip
 
@@ -616,7 +621,7 @@ def negative_packs() -> dict[str, Case]:  # noqa: C901  # its small functions co
     return {
         "file_missing_fail": files("source/config.json", lambda made: made.pop("source/config.json")),
         "file_left_over_fail": files("notes.txt", lambda made: made.update({"notes.txt": b"1"})),
-        "file_left_over_in_source_fail": files("source/x.py", lambda made: made.update({"source/x.py": b"x = 1\n"})),
+        "file_left_over_in_source_fail": files("source/x.py", lambda made: made.update({"source/x.py": b"pass\n"})),
         "file_seal_in_a_folder_fail": files("source/s.sigstore.json",
                                             lambda made: made.update({"source/s.sigstore.json": b"{}"})),
         "file_longer_fail": files("config.json", lambda made: made.update({"config.json": made["config.json"] + b" "})),

@@ -122,10 +122,7 @@ def made(plan: Plan) -> Files:
         "calibration": plan.calibration,
         "deviation": {"relativeSquaredError": plan.deviation},
         "encoder": {
-            "bits": plan.bits,
-            "name": "by hand",
-            "parameters": plan.parameters,
-            "profile": plan.profile,
+            "bits": plan.bits, "name": "by hand", "parameters": plan.parameters, "profile": plan.profile,
             "version": "1",
         },
         "files": [entry(path, files[path]) for path in sorted(files, key=str.encode)],

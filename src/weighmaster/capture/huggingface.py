@@ -13,7 +13,10 @@ import torch
 
 from weighmaster.capture.safetensors_files import open_checkpoint
 from weighmaster.durable import read_whole
-from weighmaster.errors import Fault, MalformedArtefact, StageFault, UsageError
+from weighmaster.errors import Fault, Faults, MalformedArtefact, StageFault, UsageError, WeighmasterError
+from weighmaster.pack.index_rules import SOURCE
+from weighmaster.pack.packed import INDEX
+from weighmaster.pack.reader import open_pack
 
 try:
     import transformers
@@ -35,7 +38,8 @@ def load_directory(directory: Path) -> tuple[torch.nn.Module, object, tuple[Faul
 
     Remote code is off and nothing is downloaded. transformers takes ``model.safetensors``, then its index, then
     ``pytorch_model.bin`` (with ``weights_only``: nothing in a pickle is executed). A quantization in the configuration
-    is applied by transformers.
+    is applied by transformers. The tensors of a pack are rebuilt, each compared with its digest, and so are the other
+    files of a pack that are read; its origin is not checked here.
 
     Not reported, because the class declares it so: keys that it leaves out of its checkpoints
     (``_keys_to_ignore_on_load_missing``, ``..._unexpected``) and tied weights that the checkpoint holds once. Casts to
@@ -43,9 +47,13 @@ def load_directory(directory: Path) -> tuple[torch.nn.Module, object, tuple[Faul
 
     Raises:
         UsageError: the class is unknown or needs remote code, or transformers cannot load it; the cause is chained.
-        MalformedArtefact: ``config.json`` or a safetensors file breaks its format.
+        MalformedArtefact: ``config.json`` or a safetensors file breaks its format, or a pack does.
+        TensorFault: a tensor of a pack is not that of its index.
+        SourceFault: another file of a pack is not that of its index.
         StorageError: a file cannot be read.
     """
+    if (directory / INDEX).exists():
+        _prepare_pack(directory)
     loader = model_class(directory)
     _check_safetensors(directory)
     try:
@@ -58,6 +66,8 @@ def load_directory(directory: Path) -> tuple[torch.nn.Module, object, tuple[Faul
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # else the first report is an error without names; each is a fault below
             )
+    except (WeighmasterError, Faults):  # of a pack: a tensor that is not that of the index, say
+        raise
     except Exception as error:  # foreign code raises anything; it is chained
         what = f"{type(error).__name__}: {_show(error)}"
         raise UsageError(f"{directory}: transformers {transformers.__version__} cannot load it: {what}") from error
@@ -133,6 +143,17 @@ def model_class(directory: Path) -> Any:
     raise UsageError(
         f"{file}: transformers {transformers.__version__} has no model class {_show(names[0])}{why}; {_INSTEAD}"
     )
+
+
+def _prepare_pack(directory: Path) -> None:
+    """Register the loading of packs, and check the files of this one that transformers will read."""
+    from weighmaster.capture.hf_hooks import install  # noqa: PLC0415  # changes transformers: only where there is a pack
+
+    install()
+    with open_pack(directory) as pack:
+        for file in pack.index.files:
+            if file.path not in pack.index.shards and not file.path.startswith(SOURCE):
+                pack.read_file(file.path)
 
 
 def _check_safetensors(directory: Path) -> None:

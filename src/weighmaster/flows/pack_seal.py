@@ -16,17 +16,27 @@ from weighmaster.durable import read_whole, write_atomically
 from weighmaster.errors import Fault, NotAdmitted, SignatureFault, UsageError
 from weighmaster.flows.artefact import next_bundle_name
 from weighmaster.flows.mark import Mark, MarkFile, mark_faults
-from weighmaster.flows.pack_verification import require_whole
+from weighmaster.flows.pack_verification import PackVerification, require_whole, summary_of
 from weighmaster.flows.trusted import judged_at, require_in_force
 from weighmaster.pack.directory import seals
 from weighmaster.pack.packed import Index, PackedTensor
 from weighmaster.pack.reader import Pack, open_pack
-from weighmaster.seal.bundle import MAX_BUNDLE, Sealed, Signer, make_bundle, open_sealed
+from weighmaster.seal.bundle import MAX_BUNDLE, Signer, make_bundle, open_sealed
 from weighmaster.seal.check import SignerRecord, identity_faults, require_signed
 from weighmaster.seal.trust import ROLES, Trust
 from weighmaster.seal.trust_chain import VerifiedTrust
 
-__all__ = ["PackClaim", "TrustedPack", "derivation_of", "open_trusted_pack", "read_seals", "sign_pack"]
+__all__ = [
+    "PackClaim",
+    "TrustedPack",
+    "derivation_of",
+    "open_trusted_pack",
+    "read_seals",
+    "sign_pack",
+    "signed_statement",
+    "table_of",
+    "verify_trusted_pack",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +104,9 @@ def _calibration(index: Index) -> str | None:
     return None if index.calibration is None else index.calibration.sha256
 
 
-def _tensors(index: Index) -> str:
-    """Return the root of the table that the rebuilt tensors have at rest: that of the unpacked model (S0, logical)."""
-    return Table(stage="S0", view="logical", rows=tuple(map(_row, index.tensors))).root
+def table_of(index: Index) -> Table:
+    """Return the table of the rebuilt tensors at rest: that of the unpacked model (stage S0, view ``logical``)."""
+    return Table(stage="S0", view="logical", rows=tuple(map(_row, index.tensors)))
 
 
 def _row(tensor: PackedTensor) -> Row:
@@ -123,7 +133,7 @@ def _statement(pack: Pack, claim: PackClaim) -> PackStatement:
             root=pack.root,
             encoder=_encoder(pack.index),
             calibration=_calibration(pack.index),
-            tensors=_tensors(pack.index),
+            tensors=table_of(pack.index).root,
             reports=claim.reports,
         )
     except ValueError as error:
@@ -191,7 +201,7 @@ def _payload(pack: Pack, claim: PackClaim | None) -> bytes:
     if claim is not None:
         raise UsageError(f"{pack.path}: is signed already, and its statement says of which product it is")
     payload = open_sealed(bundles).payload
-    _bind(pack, parse_pack_statement(payload, f"{pack.path}/{bundles[0][0]}"))
+    _bind(pack.index, pack.root, parse_pack_statement(payload, f"{pack.path}/{bundles[0][0]}"), str(pack.path))
     return payload
 
 
@@ -217,13 +227,10 @@ def open_trusted_pack(
     """
     seen, moment = judged_at(mark, now)
     require_in_force(verified.trust, moment)
-    try:
-        envelope, file = _sealed(pack)
-        signers = require_signed(envelope, verified.trust, expect, now=moment)  # (1)
-        statement = parse_pack_statement(envelope.payload, file)  # (2)
-        _bind(pack, statement)  # (3)
-    except Fault as fault:
-        raise NotAdmitted(f"{pack.path} is not a pack signed for {expect}", [fault]) from None
+    bundles = read_seals(pack.path)
+    statement, signers = signed_statement(
+        pack.index, pack.root, bundles, verified.trust, expect, now=moment, where=str(pack.path)
+    )
     faults = identity_faults(  # (4)
         verified.trust,
         product=statement.product,
@@ -240,23 +247,73 @@ def open_trusted_pack(
     return TrustedPack(statement=statement, signers=signers, verified=verified, now=moment, mark=seen)
 
 
-def _sealed(pack: Pack) -> tuple[Sealed, str]:
-    bundles = read_seals(pack.path)
-    if not bundles:
-        raise SignatureFault(str(pack.path), "is not signed", expected="at least one bundle", found="none")
-    return open_sealed(bundles), f"{pack.path}/{bundles[0][0]}"
+def signed_statement(
+    index: Index,
+    root: str,
+    bundles: tuple[tuple[str, bytes], ...],
+    trust: Trust,
+    expect: str,
+    *,
+    now: datetime,
+    where: str,
+) -> tuple[PackStatement, tuple[SignerRecord, ...]]:
+    """Return what the required persons signed of a pack, and who they are.
+
+    Args:
+        index: of the pack.
+        root: of the pack.
+        bundles: file name and bytes of each seal.
+        trust: what is trusted.
+        expect: the product that is deployed here.
+        now: the moment of the decision.
+        where: the pack, for messages.
+
+    Raises:
+        NotAdmitted: with every `SignatureFault` found.
+        MalformedArtefact: a seal does not follow its specification, or is one over something else than a pack.
+    """
+    try:
+        if not bundles:
+            raise SignatureFault(where, "is not signed", expected="at least one bundle", found="none")
+        envelope = open_sealed(bundles)
+        signers = require_signed(envelope, trust, expect, now=now)  # (1)
+        statement = parse_pack_statement(envelope.payload, f"{where}/{bundles[0][0]}")  # (2)
+        _bind(index, root, statement, where)  # (3)
+    except Fault as fault:
+        raise NotAdmitted(f"{where} is not a pack signed for {expect}", [fault]) from None
+    return statement, signers
 
 
-def _bind(pack: Pack, statement: PackStatement) -> None:
+def verify_trusted_pack(  # each keyword is a decision of the caller
+    path: Path | str,
+    verified: VerifiedTrust,
+    *,
+    expect: str,
+    now: datetime,
+    mark: MarkFile | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[PackVerification, TrustedPack]:
+    """Decide whether a pack is trusted; then read every byte of it and compare it with its index.
+
+    Raises:
+        NotAdmitted: it is not trusted, or a tensor or file is not what the index says.
+        MalformedArtefact: something does not follow its specification.
+        UsageError: there is no pack.
+        StorageError: a file cannot be read.
+    """
+    with open_pack(path) as pack:
+        trusted = open_trusted_pack(pack, verified, expect, now=now, mark=mark)
+        require_whole(pack, progress=progress)
+        return summary_of(pack), trusted
+
+
+def _bind(index: Index, root: str, statement: PackStatement, where: str) -> None:
     """Hold the statement against the index: the root, and what it repeats of the index."""
-    index = pack.index
     for what, expected, found in (
-        ("pack root", statement.root, pack.root),
+        ("pack root", statement.root, root),
         ("encoder", str(statement.encoder), str(_encoder(index))),
         ("calibration", statement.calibration or "none", _calibration(index) or "none"),
-        ("root of the tensors", statement.tensors, _tensors(index)),
+        ("root of the tensors", statement.tensors, table_of(index).root),
     ):
         if expected != found:
-            raise SignatureFault(
-                str(pack.path), f"is not the pack that was signed: {what}", expected=expected, found=found
-            )
+            raise SignatureFault(where, f"is not the pack that was signed: {what}", expected=expected, found=found)

@@ -207,8 +207,8 @@ def _nearest(values: npt.NDArray[np.float64], grain: int) -> npt.NDArray[np.int6
     grid: npt.NDArray[np.int64] = _FREQUENCIES[(_CODES % grain == 0) | (_FREQUENCIES < _EVERY)]
     above = np.clip(np.searchsorted(grid, values), 1, len(grid) - 1)
     nearer = values - grid[above - 1] < grid[above] - values
-    found: npt.NDArray[np.int64] = grid[np.where(nearer, above - 1, above)]
-    return found
+    taken: npt.NDArray[np.int64] = grid[np.where(nearer, above - 1, above)]
+    return taken
 
 
 def _trimmed(histogram: npt.NDArray[np.int64], lowest: int) -> tuple[int, npt.NDArray[np.int64]]:

@@ -2,13 +2,12 @@
 /* libFuzzer target: chunks that are made of the input, or encoded from it and then damaged, go through every path that
  * this CPU has. All must end with the same status and, where all is well, with the same bytes; what was encoded and not
  * damaged must come back. Buffers have their exact sizes, so that a sanitizer sees the first byte beyond.
- *
- *     clang -O1 -g -fsanitize=fuzzer,address,undefined native/fuzz_decode.c native/[cdemp]*.c  (make native-fuzz) */
+ * `make native-fuzz`. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "codec.h"
+#include "../codec.h"
 
 struct input {
     const uint8_t *at;
@@ -43,7 +42,7 @@ static void *room(size_t size) {
     return memory;
 }
 
-enum { MOST_ROWS = 64, MOST_COLS = 160, MOST = MOST_ROWS * MOST_COLS };
+enum { MOST_ROWS = 40, MOST_COLS = 100, MOST = MOST_ROWS * MOST_COLS };
 
 struct scene {
     struct wm_layout layout;
@@ -55,7 +54,7 @@ struct scene {
 
 static void make_table(struct scene *s, int i, uint32_t kind) {
     const uint32_t total = 1U << s->layout.table_bits, limit = s->layout.codec == WM_LEVELS ? 511 : 256;
-    const uint32_t count = 1 + (kind < 32 ? 0 : kind < 128 ? kind % 64 : noise(&s->seed) % limit);
+    const uint32_t count = 1 + (kind < 112 ? 0 : kind < 224 ? kind % 64 : noise(&s->seed) % limit);
     const int32_t least = s->layout.codec == WM_LEVELS ? -255 : 0, place = (int32_t)(noise(&s->seed) % (limit - count + 1));
     struct wm_table *table = &s->layout.table[i];
     uint32_t sum = 0;
@@ -81,7 +80,7 @@ static void make_scene(struct scene *s, struct input *in) {
     for (int i = 0; i < WM_CLASSES; i++) {
         const uint32_t kind = take(in);
         layout->table[i] = (struct wm_table){.count = 0};
-        if (kind >= 8) {
+        if (kind >= 96) {
             make_table(s, i, kind);
         }
     }
@@ -191,9 +190,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (valid) {
         chunk.words = encode(&s, &body);
     } else {
-        chunk.words = take(&in) | (take(&in) << 8) % 64;
+        chunk.words = (take(&in) | take(&in) << 8) % 1024;
     }
     chunk.patches = s.layout.codec == WM_LEVELS ? (mode >> 1) % 4 : 0;
+    chunk.patches = chunk.patches > elements ? 0 : chunk.patches;
     const size_t coded = WM_STATES + 2 * (size_t)chunk.words, blob_size = coded + planes + chunk.patches * (4 + item);
     blob = room(blob_size);
     for (size_t i = 0; i < blob_size; i++) {
@@ -225,9 +225,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const enum wm_status status = decode(&s, blob, kept, chunk, &out);
     require(!valid || damaged || status == WM_OK, "what was encoded is refused");
     free(out);
-    chunk.crc ^= 1;
-    require(decode(&s, blob, kept, chunk, &out) == WM_CRC, "a wrong CRC-32 is not seen");
-    free(out);
+    if (mode & 32) {
+        chunk.crc ^= 1;
+        require(decode(&s, blob, kept, chunk, &out) == WM_CRC, "a wrong CRC-32 is not seen");
+        free(out);
+    }
     free(body);
     free(blob);
     return 0;
