@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure packing: memory and disk for a checkpoint larger than memory, real bits, and loading through a slow disk.
 
-Everything is made here, in ``--work``, and removed afterwards. ``--gigabytes`` and ``--billions`` are sizes of synthetic
-checkpoints; the weights are Gaussian, each tensor with a scale of its own. ``--quick`` is a smoke run that
+Everything is made here, in ``--work``, and removed afterwards. ``--gigabytes`` and ``--billions`` are the sizes of two
+synthetic checkpoints; the weights are Gaussian, each tensor with a scale of its own. ``--quick`` is a smoke run that
 writes no result.
 """
 
