@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from weighmaster.errors import MalformedArtefact, NotAdmitted, WeighmasterError
@@ -179,6 +180,19 @@ def test_every_kind_of_blob_occurs() -> None:
     assert seen == {(LEVELS, d) for d in floats} | {(PLANES, d) for d in (*floats, "float8_e4m3fn", "float8_e5m2")}
     assert {blob_of(case)[6] for case in POSITIVE} == {11, 12, 13, 14}
     assert {blob_of(case)[7] for case in POSITIVE} == {0, 1}
+
+
+def test_example_of_the_specification_is_real() -> None:
+    spec = (TOP / "spec" / "pack.md").read_text(encoding="utf-8")
+    example, after = spec.split("```")[1:3]
+    found = b""
+    for line in example.strip().splitlines():
+        digits, _, times = line[:32].partition("*")
+        found += bytes.fromhex(digits) * int(times or 1)
+    assert found == blob_of("example")
+    data = decode_blob(memoryview(found), "example", BACKENDS[0])[1].tobytes()
+    assert data == bytes.fromhex(after.split("`")[1])
+    assert data == np.array([0x3F00, 0, 0xBFC0, 0x7FC1], "<u2").tobytes()
 
 
 def test_generator_writes_the_same_bytes(tmp_path: Path) -> None:
