@@ -176,6 +176,7 @@ def test_code_of_a_trusted_pack_is_run(coded: Path, trust: Callable[..., Path], 
     assert loaded.vouched == "reader 1, serial 4, signed by Ana"
 
 
+@pytest.mark.requirement("REQ-PAC-10")
 def test_code_is_run_neither_without_trust_nor_without_asking(
     coded: Path, trust: Callable[..., Path], pin: str
 ) -> None:
@@ -189,6 +190,7 @@ def test_code_is_run_neither_without_trust_nor_without_asking(
     assert ran() == 0
 
 
+@pytest.mark.requirement("REQ-PAC-10")
 def test_code_that_was_swapped_after_sealing_is_not_run(coded: Path, trust: Callable[..., Path], pin: str) -> None:
     for name in ("configuration_own.py", "modeling_own.py"):
         before = (coded / "source" / name).read_text()
@@ -275,6 +277,7 @@ def test_where_packs_are_trusted_no_other_code_is_run(tmp_path: Path, trust: Cal
 # -- origin ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-PAC-09")
 @pytest.mark.parametrize(
     ("rule", "code", "fact"),
     [
@@ -315,6 +318,7 @@ def test_genuine_and_not_in_force(
     assert fact in str(caught.value)
 
 
+@pytest.mark.requirement("REQ-PAC-09")
 @pytest.mark.parametrize(
     "what", ["none", "of another pack", "of a stranger", "of a manifest", "of a waiver", "garbage"]
 )
