@@ -25,7 +25,7 @@ import torch
 from deviation import Reference, cosines, digest, logits_of, measured
 from intervals import interval
 from measure import machine, note
-from packs import TARGETS, Candidate, asked_for, is_made, made, pack_of
+from own_packs import TARGETS, Candidate, asked_for, is_made, made, pack_of
 from peers import Peer, Rebuilt, parameters
 from subjects import (
     BATCH,

@@ -16,6 +16,7 @@ import json
 import math
 import re
 import struct
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -37,25 +38,25 @@ def need(holds: object, where: str, expected: object, found: object) -> None:
         print(f"[FAIL] {where}: expected {str(expected)[:400]}, found {str(found)[:400]}\nRESULT: REFUSED")
         raise SystemExit(1)
 
-# -- Formats. dict: these keys; [item, least]; (None, or); a pattern; a range; a type ---------------------------------
-TEXT, HEX, COUNT = ".+", "[0-9a-f]{64}", range(2**53)
+# -- Formats. dict: these keys; [item]; (None, or); a pattern; a range; a type ----------------------------------------
+TEXT, HEX, COUNT, ANY = ".+", "[0-9a-f]{64}", range(2**53), ".*"
+DECIMAL = r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,20})?"
 PATH = r"(?!(.*/)?\.{0,2}(/|\Z))[^\\\0]+"  # relative, no empty part, no "." or ".."
-SHARD = r"model(-[0-9]{5}-of-[0-9]{5})?\.safetensors"
 FILE = dict(path=PATH, sha256=HEX, size=COUNT)
-LABELS = dict(pair.split(":") for pair in (  # of safetensors, to names of dtypes
-    "BOOL:bool U8:uint8 I8:int8 F8_E4M3:float8_e4m3fn F8_E5M2:float8_e5m2 F8_E8M0:float8_e8m0fnu U16:uint16 I16:int16 "
-    "F16:float16 BF16:bfloat16 U32:uint32 I32:int32 F32:float32 U64:uint64 I64:int64 F64:float64 C64:complex64"
+LABELS = dict(pair.split(":") for pair in (  # of safetensors, by names of dtypes
+    "bool:BOOL uint8:U8 int8:I8 float8_e4m3fn:F8_E4M3 float8_e5m2:F8_E5M2 float8_e8m0fnu:F8_E8M0 uint16:U16 int16:I16 "
+    "float16:F16 bfloat16:BF16 uint32:U32 int32:I32 float32:F32 uint64:U64 int64:I64 float64:F64 complex64:C64"
 ).split())
 SIZES = {name: 8 if name.endswith("64") else 4 if name.endswith("32") else 2 if name.endswith("16") else 1
-         for name in LABELS.values()}
+         for name in LABELS}
+CODECS = {"five-v1": "(bfloat|float)16|float32", "exact-v1": "(bfloat|float)16|float32|float8_e(4m3fn|5m2)",
+          "raw-v1": "|".join(LABELS)}
 INDEX = dict(  # section 5
     format="weighmaster-pack-v1",
-    encoder=dict(name=TEXT, version=TEXT, profile="exact|datafree|calibrated", bits=(None, TEXT), parameters=dict),
-    calibration=(None, dict(kind="self|file", sha256=HEX, tokens=COUNT)),
-    source=[FILE, 0], files=[FILE, 1], shards=[SHARD, 1],
-    tensors=[dict(name=TEXT, dtype="|".join(SIZES), shape=[COUNT, 0], codec="five-v1|exact-v1|raw-v1", shard=COUNT,
-                  blob=HEX, sha256=HEX, fsverity64k=HEX), 0],
-    deviation=dict(relativeSquaredError=TEXT))
+    encoder=dict(name=TEXT, version=TEXT, profile="exact|datafree|calibrated", bits=(None, DECIMAL), parameters=dict),
+    calibration=(None, dict(kind="self|file", sha256=HEX, tokens=range(1, 2**53))), source=[FILE], files=[FILE],
+    shards=[TEXT], tensors=[dict(name=TEXT, dtype=ANY, shape=[COUNT], codec="|".join(CODECS), shard=COUNT,
+                                 blob=HEX, sha256=HEX, fsverity64k=HEX)], deviation=dict(relativeSquaredError=DECIMAL))
 
 def conform(value: Any, form: Any, at: str) -> None:
     """Check a JSON value against a form."""
@@ -66,7 +67,7 @@ def conform(value: Any, form: Any, at: str) -> None:
         for key in form:
             conform(value[key], form[key], f"{at}.{key}")
     elif isinstance(form, list):
-        need(isinstance(value, list) and len(value) >= form[1], at, f"an array of at least {form[1]}", ascii(value))
+        need(isinstance(value, list), at, "an array", ascii(value))
         for i, element in enumerate(value):
             conform(element, form[0], f"{at}[{i}]")
     elif isinstance(form, str):
@@ -102,21 +103,40 @@ def read_index(data: bytes) -> Any:
     index = strict(line, at)
     need(canonical(index).encode("utf-8", "surrogatepass") == line, at, "canonical JSON (RFC 8785)", "another spelling")
     conform(index, INDEX, at)
-    bits, exact = index["encoder"]["bits"], index["encoder"]["profile"] == "exact"
-    for key, text in index["encoder"]["parameters"].items():
-        conform(text, ".*", f"{at}: encoder.parameters.{key}")
-    need((bits is None) == exact, f"{at}: encoder.bits", "null for exact, otherwise a number", bits)
+    encoder, files, shards, tensors = (index[key] for key in ("encoder", "files", "shards", "tensors"))
+    for key, text in encoder["parameters"].items():
+        conform(text, ANY, f"{at}.encoder.parameters.{key}")
+    need((encoder["bits"] is None) == (encoder["profile"] == "exact"), f"{at}.encoder.bits", "null for exact", encoder)
+    calibrated = encoder["profile"] == "calibrated"
+    need((index["calibration"] is not None) == calibrated, f"{at}.calibration", "one for calibrated", encoder)
     for key, mark in (("source", "path"), ("files", "path"), ("tensors", "name")):
         marks = [element[mark].encode() for element in index[key]]
-        need(all(a < b for a, b in zip(marks, marks[1:], strict=False)), f"{at}: {key}", "ascending, each once", marks)
-    shards, paths = index["shards"], {file["path"] for file in index["files"]}
-    total = len(shards)
-    wanted = [f"model-{i:05}-of-{total:05}.safetensors" for i in range(1, total + 1)]
-    wanted = wanted if total > 1 else ["model.safetensors"]
-    need(shards == wanted, f"{at}: shards", wanted, shards)
-    need(paths >= set(shards), f"{at}: files", f"the shards {shards} among them", sorted(paths))
-    for i, tensor in enumerate(index["tensors"]):
-        need(tensor["shard"] < total, f"{at}: tensors[{i}].shard", f"a number below {total}", tensor["shard"])
+        rising = all(a < b for a, b in zip(marks, marks[1:], strict=False))
+        need(marks and rising, f"{at}.{key}", "some, ascending, each once", marks)
+    names = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
+    names = names if len(shards) > 1 else ["model.safetensors"]
+    need(shards == names and len(names) < 100_000, f"{at}.shards", names, shards)
+    used = {tensor["shard"] for tensor in tensors}
+    need(used == set(range(len(shards))), f"{at}.tensors: shard", f"each below {len(shards)}", sorted(used))
+    by_path = {file["path"]: file for file in files}
+    ours = {*shards, *(["model.safetensors.index.json"] if len(shards) > 1 else [])}
+    need(ours <= by_path.keys(), f"{at}.files", f"{sorted(ours)} among them", sorted(by_path))
+    for path in by_path.keys() - ours:
+        inner, twin = path.removeprefix("source/"), by_path.get(f"source/{path}", {"path": None})
+        kept = r"(?s)pack\.index|model\.safetensors\.index\.json|[^/]*\.sigstore\.json|.*\.safetensors"
+        need(not re.fullmatch(kept, inner), f"{at}.files: {path}", "no weights, index or seal", path)
+        same = {**twin, "path": path} == by_path[path] or (path == "config.json" and twin["path"])
+        need(inner != path or same, f"{at}.files: {path}", "the same file under source/", twin)
+        above = {path[: i] for i, letter in enumerate(path) if letter == "/"} & by_path.keys()
+        need(not above, f"{at}.files: {path}", "a file or a folder", above)
+    most, whole = 2**49 - 1, sum(math.prod(tensor["shape"]) for tensor in tensors)
+    need(whole <= most, f"{at}.tensors", f"at most {most} elements", whole)
+    for i, tensor in enumerate(tensors):
+        conform(tensor["dtype"], CODECS[tensor["codec"]], f"{at}.tensors[{i}].dtype")
+        name, size = tensor["name"], math.prod(tensor["shape"])
+        need(name != "__metadata__" and unicodedata.is_normalized("NFC", name), f"{at}.tensors[{i}].name", "NFC", name)
+        fits = math.prod(max(n, 1) for n in tensor["shape"]) <= most and (size or tensor["codec"] == "raw-v1")
+        need(fits, f"{at}.tensors[{i}].shape", f"at most {most} elements; some, unless raw-v1", tensor["shape"])
     return index
 
 def check_files(pack: Path, files: list[Any]) -> list[str]:
@@ -137,37 +157,33 @@ def check_files(pack: Path, files: list[Any]) -> list[str]:
     return seals
 
 def read_header(shard: BinaryIO, name: str, tensors: list[Any]) -> dict[str, tuple[int, int]]:
-    """Return where the bytes of each tensor lie in a shard, and how many (section 6, 3)."""
+    """Return where the bytes of each tensor lie in a shard, and how many (section 5, "Header of a shard")."""
     size = shard.seek(0, 2)
     shard.seek(0)
     length = int.from_bytes(shard.read(8), "little")
     need(8 + length <= size, f"{name}: header", f"at most {size - 8} bytes", length)
-    header, at = strict(shard.read(length), f"{name}: header"), 0
-    conform(header, dict, f"{name}: header")
-    entries = {key: value for key, value in header.items() if key != "__metadata__"}
-    odd = entries.keys() ^ {tensor["name"] for tensor in tensors}
-    need(not odd, name, "exactly the tensors that the index places here", f"missing or left over: {sorted(odd)}")
-    form = dict(dtype="|".join(LABELS), shape=[COUNT, 0], data_offsets=[COUNT, 2])
-    for key, entry in entries.items():
-        conform(entry, form, f"{name}: {key}")
-        need(len(entry["data_offsets"]) == 2, f"{name}: {key}: data_offsets", "two", entry["data_offsets"])
-    for key in sorted(entries, key=lambda key: entries[key]["data_offsets"]):
-        begin, stop = entries[key]["data_offsets"]
-        need(begin == at <= stop, f"{name}: {key}: data_offsets", f"a begin of {at}, no hole or overlap", [begin, stop])
-        at = stop
+    text = shard.read(length)
+    found = strict(text, f"{name}: header")
+    conform(found, dict.fromkeys(["__metadata__", *(tensor["name"] for tensor in tensors)], dict), f"{name}: header")
+    places, at, wanted = {}, 0, {"__metadata__": {"format": "pt"}}
+    width = lambda tensor: SIZES[tensor["dtype"]] if tensor["codec"] == "raw-v1" else 1
+    for tensor in sorted(tensors, key=lambda tensor: (-width(tensor), tensor["name"].encode())):
+        key = tensor["name"]
+        conform(found[key], dict(dtype=TEXT, shape=[COUNT], data_offsets=[COUNT]), f"{name}: header: {key}")
+        count = nbytes(tensor) if tensor["codec"] == "raw-v1" else (found[key]["shape"] or [0])[0]
+        dtype, shape = (tensor["dtype"], tensor["shape"]) if tensor["codec"] == "raw-v1" else ("uint8", [count])
+        wanted[key] = {"data_offsets": [at, at + count], "dtype": LABELS[dtype], "shape": shape}
+        need(found[key] == wanted[key], f"{name}: header: {key}", wanted[key], found[key])
+        places[key], at = (8 + length + at, count), at + count
+    line = canonical(wanted).encode()
+    fits = text == line + b" " * (-len(line) % 8)
+    need(fits, f"{name}: header", f"{line!r} and spaces to 8 bytes", text)
     need(8 + length + at == size, name, f"tensors to its end, {size}", 8 + length + at)
-    out = {}
-    for tensor in tensors:
-        entry = entries[tensor["name"]]
-        begin, stop = entry["data_offsets"]
-        raw = tensor["codec"] == "raw-v1"
-        wanted = (tensor["dtype"], tensor["shape"]) if raw else ("uint8", [stop - begin])
-        found = LABELS[entry["dtype"]], entry["shape"]
-        need(found == wanted, f"{name}: {tensor['name']}: dtype, shape", wanted, found)
-        nbytes = math.prod(found[1]) * SIZES[found[0]]
-        need(stop - begin == nbytes, f"{name}: {tensor['name']}: data_offsets", f"{nbytes} bytes", stop - begin)
-        out[tensor["name"]] = 8 + length + begin, stop - begin
-    return out
+    return places
+
+def nbytes(tensor: Any) -> int:
+    """Return the bytes of a rebuilt tensor."""
+    return int(math.prod(tensor["shape"]) * SIZES[tensor["dtype"]])
 
 # -- A blob (sections 2 to 4) -----------------------------------------------------------------------------------------
 DTYPES = {1: "bfloat16", 2: "float16", 3: "float32", 4: "float8_e4m3fn", 5: "float8_e5m2"}
@@ -410,19 +426,19 @@ def check_tensor(shard: BinaryIO, begin: int, size: int, tensor: Any, at: str, o
         data = blocks(read, b, at)
     result = digests(data, out)
     stated = {key: tensor[key] for key in ("fsverity64k", "sha256")}
-    stated["size"] = math.prod(tensor["shape"]) * SIZES[tensor["dtype"]]
+    stated["size"] = nbytes(tensor)
     need(result == stated, f"{at}: rebuilt bytes", stated, result)
     kind = f"{tensor['codec']}, {tensor['dtype']} {tensor['shape']}"
     print(f"[ok] {at}: {kind}: {result['size']} bytes from {size}, sha256 {result['sha256']}")
 
 def out_header(tensors: list[Any]) -> bytes:
     """Return length and header of a safetensors file that holds these tensors in this order."""
-    label, entries, at = {name: key for key, name in LABELS.items()}, {}, 0
+    header, at = {}, 0
     for tensor in tensors:
-        stop = at + math.prod(tensor["shape"]) * SIZES[tensor["dtype"]]
-        entry = {"dtype": label[tensor["dtype"]], "shape": tensor["shape"], "data_offsets": [at, stop]}
-        entries[tensor["name"]], at = entry, stop
-    text = json.dumps(entries).encode()
+        stop = at + nbytes(tensor)
+        entry = {"dtype": LABELS[tensor["dtype"]], "shape": tensor["shape"], "data_offsets": [at, stop]}
+        header[tensor["name"]], at = entry, stop
+    text = json.dumps(header).encode()
     return (len(text) + -len(text) % 8).to_bytes(8, "little") + text + b" " * (-len(text) % 8)
 
 def main() -> None:
@@ -434,7 +450,8 @@ def main() -> None:
     o = parser.parse_args()
     partial = Path(f"{o.out}.partial")
     try:
-        size = (o.pack / "pack.index").stat().st_size
+        size = (o.pack / "pack.index").lstat().st_size
+        need(not (o.pack / "pack.index").is_symlink(), "pack.index", "a regular file", "a link")
         need(size <= 1 << 30, "pack.index", "at most 2^30 bytes", size)
         data = (o.pack / "pack.index").read_bytes()
         root = sha256(data).hexdigest()

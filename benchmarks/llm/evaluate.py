@@ -21,7 +21,7 @@ import torch
 from deviation import Deviation, Reference, digest, logits_of, measured, windows
 from intervals import interval
 from measure import machine, note
-from packs import real_bits
+from own_packs import real_bits
 from safetensors import safe_open
 
 SEED: Final = 42

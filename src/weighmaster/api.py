@@ -13,9 +13,13 @@ from weighmaster.flows.admission import Admission, Recheck, Verdict
 from weighmaster.flows.admit import Gate
 from weighmaster.flows.approve import read_unsigned, sign
 from weighmaster.flows.artefact import Manifest, SealedManifest, read_manifest
+from weighmaster.flows.derived import read_reference
 from weighmaster.flows.keep import write_trust
+from weighmaster.flows.pack_seal import PackClaim, sign_pack, verify_trusted_pack
 from weighmaster.flows.pack_verification import PackVerification, verify_pack
 from weighmaster.flows.packing import PackResult, pack_model
+from weighmaster.flows.report import WrittenReport, write_report
+from weighmaster.flows.report_run import ReportRun
 from weighmaster.flows.selftest import self_test
 from weighmaster.flows.trusted import read_trust
 from weighmaster.flows.unpacking import Unpacked, unpack, unpack_model
@@ -45,6 +49,7 @@ __all__ = [
     "Manifest",
     "Opened",
     "Pack",
+    "PackClaim",
     "PackResult",
     "PackVerification",
     "Policy",
@@ -54,6 +59,7 @@ __all__ = [
     "PublicKey",
     "Rebuilt",
     "Recheck",
+    "ReportRun",
     "RoleThreshold",
     "RootKey",
     "Roots",
@@ -68,6 +74,7 @@ __all__ = [
     "Unpacked",
     "Verdict",
     "VerifiedTrust",
+    "WrittenReport",
     "compare",
     "load_private",
     "load_public",
@@ -76,14 +83,18 @@ __all__ = [
     "pack_model",
     "read_manifest",
     "read_policy",
+    "read_reference",
     "read_trust",
     "read_unsigned",
     "self_test",
     "sign",
+    "sign_pack",
     "unpack",
     "unpack_model",
     "verify_pack",
+    "verify_trusted_pack",
     "weigh",
     "weigh_files",
+    "write_report",
     "write_trust",
 ]

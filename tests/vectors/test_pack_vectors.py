@@ -14,18 +14,24 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
-from weighmaster.errors import MalformedArtefact
+from weighmaster.errors import MalformedArtefact, NotAdmitted, WeighmasterError
+from weighmaster.flows.pack_verification import verify_pack
 from weighmaster.pack.backends import available
 from weighmaster.pack.coder import Backend, decode_blob
 from weighmaster.pack.layout import LEVELS, PLANES
+from weighmaster.pack.reader import open_pack
 
 TOP = Path(__file__).parents[2]
 ROOT = TOP / "vectors" / "pack"
 BLOBS = sorted(path.parent.name for path in ROOT.glob("*/blob.bin"))
 NEGATIVE = [case for case in BLOBS if case.endswith("_fail")]
 POSITIVE = [case for case in BLOBS if not case.endswith("_fail")]
+PACKS = sorted(path.parent.parent.name for path in ROOT.glob("*/pack/pack.index"))
+BAD_PACKS = [case for case in PACKS if case.endswith("_fail")]
+GOOD_PACKS = [case for case in PACKS if not case.endswith("_fail")]
 BACKENDS = available()
 
 
@@ -69,15 +75,16 @@ def rebuilt_by_hand(script: ModuleType, blob: bytes) -> bytes:
 
 
 def test_vectors_are_all_there() -> None:
-    assert len(POSITIVE) == 39
-    assert len(NEGATIVE) == 92
-    assert {path.parent.name for path in ROOT.glob("*/expect.json")} >= {*BLOBS}
+    assert (len(POSITIVE), len(NEGATIVE)) == (41, 92)
+    assert (len(GOOD_PACKS), len(BAD_PACKS)) == (7, 100)
+    assert {path.parent.name for path in ROOT.glob("*/expect.json")} == {*BLOBS, *PACKS}
 
 
 def test_vectors_are_small() -> None:
     assert sum(path.stat().st_size for path in ROOT.rglob("*") if path.is_file()) < 400_000
 
 
+@pytest.mark.requirement("REQ-PAC-01")
 @pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
 @pytest.mark.parametrize("case", POSITIVE)
 def test_good_blobs_are_rebuilt(case: str, backend: Backend) -> None:
@@ -111,12 +118,82 @@ def test_bad_blobs_are_refused_by_hand(script: ModuleType, case: str) -> None:
     assert f"[FAIL] blob.bin: {expectation(case)['field']}: expected" in printed
 
 
+def main_by_hand(script: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> tuple[int, str]:
+    """Run the script as the command line does."""
+    monkeypatch.setattr("sys.argv", ["unpack_by_hand.py", *map(str, arguments)])
+    return outcome(script.main)
+
+
+@pytest.mark.parametrize("case", GOOD_PACKS)
+def test_good_packs_are_read(case: str) -> None:
+    expect = expectation(case)
+    assert verify_pack(ROOT / case / "pack").root == expect["root"]
+    with open_pack(ROOT / case / "pack") as pack:
+        read = {name: pack.read(name) for name in pack.names()}
+        assert pack.root == expect["root"]
+    found = [
+        {"dtype": t.dtype, "name": name, "sha256": hashlib.sha256(t.data).hexdigest(), "shape": [*t.shape]}
+        for name, t in read.items()
+    ]
+    assert found == expect["tensors"]
+
+
+@pytest.mark.parametrize("case", GOOD_PACKS)
+def test_good_packs_are_read_by_hand(script: ModuleType, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expect = expectation(case)
+    code, printed = main_by_hand(script, monkeypatch, ROOT / case / "pack")
+    assert code == (3 if case == "pack_sealed" else 0)
+    assert f"pack root {expect['root']}" in printed
+    for tensor in expect["tensors"]:
+        assert f": {tensor['name']}: " in printed
+        assert f"sha256 {tensor['sha256']}" in printed
+
+
+def verified(case: str) -> list[Exception]:
+    try:
+        verify_pack(ROOT / case / "pack")
+    except NotAdmitted as halt:
+        return [*halt.faults]
+    except WeighmasterError as error:
+        return [error]
+    return []
+
+
+@pytest.mark.parametrize("case", BAD_PACKS)
+def test_bad_packs_have_their_fault(case: str) -> None:
+    expect, errors = expectation(case), verified(case)
+    assert errors
+    assert type(errors[0]).__name__ == expect["error"]
+    assert [text for text in expect["contains"] if text not in str(errors[0])] == []
+
+
+@pytest.mark.parametrize("case", BAD_PACKS)
+def test_bad_packs_are_refused_by_hand(script: ModuleType, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, printed = main_by_hand(script, monkeypatch, ROOT / case / "pack")
+    assert code == 1
+    assert "[FAIL] " in printed
+    assert "RESULT: REFUSED" in printed
+
+
 def test_every_kind_of_blob_occurs() -> None:
     seen = {(e["codec"], e["dtype"]) for e in map(expectation, POSITIVE)}
     floats = ("bfloat16", "float16", "float32")
     assert seen == {(LEVELS, d) for d in floats} | {(PLANES, d) for d in (*floats, "float8_e4m3fn", "float8_e5m2")}
     assert {blob_of(case)[6] for case in POSITIVE} == {11, 12, 13, 14}
     assert {blob_of(case)[7] for case in POSITIVE} == {0, 1}
+
+
+def test_example_of_the_specification_is_real() -> None:
+    spec = (TOP / "spec" / "pack.md").read_text(encoding="utf-8")
+    example, after = spec.split("```")[1:3]
+    found = b""
+    for line in example.strip().splitlines():
+        digits, _, times = line[:32].partition("*")
+        found += bytes.fromhex(digits) * int(times or 1)
+    assert found == blob_of("example")
+    data = decode_blob(memoryview(found), "example", BACKENDS[0])[1].tobytes()
+    assert data == bytes.fromhex(after.split("`")[1])
+    assert data == np.array([0x3F00, 0, 0xBFC0, 0x7FC1], "<u2").tobytes()
 
 
 def test_generator_writes_the_same_bytes(tmp_path: Path) -> None:

@@ -94,8 +94,8 @@ class Model:
         occurring: dict[int, list[int]] = {}
         for at, symbol in enumerate(self.symbols):
             occurring.setdefault(self.class_of(at), []).append(symbol)
-        made = {c: fitted(part, self.bits, symmetric=self.codec == 1) for c, part in occurring.items()}
-        self.tables = made | self.tables
+        for c in occurring.keys() - self.tables.keys():
+            self.tables = self.tables | {c: fitted(occurring[c], self.bits, symmetric=self.codec == 1)}
 
     def class_of(self, at: int) -> int:
         """Return the class of an element (2.1)."""

@@ -8,6 +8,7 @@ writes the same bytes; blobs are made by ``blob.py``, packs by ``packs.py``.
 from __future__ import annotations
 
 import hashlib
+import json
 import runpy
 import struct
 import sys
@@ -20,6 +21,7 @@ from weighmaster.core.canonical import dumps
 
 HERE: Final = Path(__file__).parent
 B: Final = SimpleNamespace(**runpy.run_path(str(HERE / "blob.py")))
+P: Final = SimpleNamespace(**runpy.run_path(str(HERE / "packs.py")))
 
 Json = dict[str, Any]
 Case = tuple[dict[str, bytes], Json]
@@ -109,6 +111,9 @@ def positive_levels() -> dict[str, Case]:
     return {
         "one": good(small(rows=1, cols=1, band=1, symbols=[1], row_scale=[ONE], col_scale=[ONE], row_class=[0],
                           col_class=[0], patches={})),
+        "example": good(small(rows=1, cols=4, band=1, symbols=[1, 0, -2, 0], row_scale=[ONE], row_class=[0],
+                              col_scale=[ONE - 128, ONE - 128, ONE - 64, ONE - 128], col_class=[0] * 4,
+                              patches={3: 0x7FC1})),
         "small": good(small()),
         "bfloat16": good(matrix("bfloat16", 9, 70, 3)),
         "float16": good(matrix("float16", 9, 33, 5, dtype="float16", bits=13)),
@@ -128,6 +133,8 @@ def positive_levels() -> dict[str, Case]:
         "classes_beyond": good(small(row_class=[-128, 127, 3, 0], col_class=[127, -128, 4, -3, 1])),
         "scales_256": good(small(rows=256, cols=1, band=100, symbols=B.levels("256", 256, 3), row_scale=many,
                                  col_scale=[ONE], row_class=[0] * 256, col_class=[0])),
+        "scale_of_no_row": good(small(), rows=struct.pack("<6H", 5, 0x80, ONE - 128, ONE, ONE + 3, 0x7F7F)
+                                + b"\2\1\3\2"),
         "scale_one_value": good(small(row_scale=[ONE] * 4, col_scale=[ONE - 5] * 5)),
         "patches_all": good(small(patches={i: 0x1234 + i for i in range(20)})),
         "patches_none": good(small(patches={})),
@@ -386,6 +393,278 @@ FIXED: Final = bytes.fromhex(
 """Side sections as zlib 1.2.13 deflates them at level 9: dynamic and fixed Huffman codes."""
 
 
+def tensor(name: str, model: Any, shard: int = 0, shape: tuple[int, ...] = (), **blob: Any) -> Any:
+    """Return a coded tensor of a pack."""
+    return P.Tensor(
+        name=name,
+        dtype=model.dtype,
+        shape=shape or (model.rows, model.cols),
+        codec="five-v1" if model.codec == 1 else "exact-v1",
+        blob=B.blob(model, **blob),
+        data=B.rebuilt(model),
+        shard=shard,
+    )
+
+
+def raw(name: str, dtype: str, shape: tuple[int, ...], data: bytes, shard: int = 0) -> Any:
+    """Return a tensor that lies in its shard as it is."""
+    return P.Tensor(name=name, dtype=dtype, shape=shape, codec="raw-v1", blob=data, data=data, shard=shard)
+
+
+BIAS: Final = raw("bias", "float32", (2,), struct.pack("<ff", 1.0, -0.0))
+CALIBRATION: Final = {"kind": "self", "sha256": "ab" * 32, "tokens": 4096}
+
+
+def pack(**plan: Any) -> Any:
+    """Return the plan that most faults of packs are made in: a matrix of levels, and a bias as it is."""
+    return P.Plan(**{"tensors": [tensor("w", small()), BIAS]} | plan)
+
+
+def pack_case(plan: Any) -> Case:
+    """Return a pack that is read."""
+    files = P.made(plan)
+    tensors = sorted(plan.tensors, key=lambda t: t.name.encode())
+    read = [{"dtype": t.dtype, "name": t.name, "sha256": P.sha(t.data), "shape": list(t.shape)} for t in tensors]
+    expect = {"error": None, "root": P.sha(files["pack.index"]), "tensors": read}
+    return {f"pack/{path}": data for path, data in files.items()}, expect
+
+
+def positive_packs() -> dict[str, Case]:
+    """Return packs that are read."""
+    exact = planes("bfloat16", [0x3F80, 0x7FC1] * 10, 4, 5)
+    three = [
+        tensor("a.weight", small(), 0),
+        BIAS,
+        tensor("z", planes("float8_e4m3fn", [1, 2, 3], 1, 3), 2),
+        tensor("b.weight", small(dtype="float16", patches={}), 1, (2, 5, 2)),
+    ]
+    plain = [
+        raw("int", "int64", (1, 2), bytes(range(16))),
+        raw("scalar", "float32", (), bytes(4)),
+        BIAS,
+        raw("empty", "float16", (0, 3), b""),
+        raw("mask", "bool", (3,), b"\0\1\1"),
+        tensor("w", small()),
+        raw("complex", "complex64", (1,), bytes(8)),
+        raw("\u00e9", "uint8", (1,), b"\7"),
+    ]
+    return {
+        "pack": pack_case(pack()),
+        "pack_exact": pack_case(pack(tensors=[tensor("w", exact, shape=(20,)), BIAS], profile="exact", bits=None,
+                                     deviation="0", parameters={})),
+        "pack_calibrated": pack_case(pack(profile="calibrated", bits="4.5", calibration=CALIBRATION)),
+        "pack_shards": pack_case(pack(tensors=three)),
+        "pack_plain_tensors": pack_case(pack(tensors=plain)),
+        "pack_files": pack_case(pack(others={"source/sub/a.txt": b"a", "source/tokenizer.json": b"{}",
+                                             "tokenizer.json": b"{}", "source/code.py": b"pass\n"})),
+        "pack_sealed": pack_case(pack(seals={"signer-1.sigstore.json": b"{}"})),
+    }  # fmt: skip
+
+
+def bad_pack(error: str, contains: list[str], **plan: Any) -> Case:
+    """Return a pack that is refused, with one fault."""
+    files = P.made(pack(**plan))
+    return {f"pack/{path}": data for path, data in files.items()}, {"contains": contains, "error": error}
+
+
+def negative_indexes() -> dict[str, Case]:
+    """Return packs whose index breaks a rule of section 5; its last line is that of what stands there."""
+
+    def index(where: str, edit: Any, **plan: Any) -> Case:
+        return bad_pack("MalformedArtefact", ["pack.index", where], index=edit, **plan)
+
+    def put(where: str, key: str, value: Any, *path: Any) -> Case:
+        def edit(document: Json) -> None:
+            for part in path:
+                document = document[part]
+            document[key] = value
+
+        return index(where, edit)
+
+    def made(where: str, **plan: Any) -> Case:
+        return bad_pack("MalformedArtefact", ["pack.index", where], **plan)
+
+    def twice(line: bytes) -> bytes:
+        return line.replace(b'"format":', b'"format":"weighmaster-pack-v1","format":')
+
+    first, weight = ("tensors", 0), ("tensors", 1)
+    both = {"source/config.json": b"{}", "config.json": b"{}"}
+    two = [tensor("w", small()), raw("bias", "float32", (2,), bytes(8), 1)]
+    huge = [2**30, 2**30]
+    return {
+        "index_last_line_fail": made("last line", last=lambda digest: f"{digest[::-1]}\n"),
+        "index_last_line_missing_fail": made("last line", last=lambda digest: ""),
+        "index_last_line_capitals_fail": made("last line", last=lambda digest: f"{digest.upper()}\n"),
+        "index_last_line_end_fail": made("last line", last=lambda digest: digest),
+        "index_line_after_fail": made("last line", last=lambda digest: f"{digest}\n\n"),
+        "index_not_canonical_fail": made("", line=lambda line: line.replace(b":", b": ", 1)),
+        "index_order_of_keys_fail": made("", line=lambda line: line.replace(b"{", b'{"tensors":[],', 1)),
+        "index_key_twice_fail": made("format", line=twice),
+        "index_two_objects_fail": made("", line=lambda line: line + b"\n" + line),
+        "index_not_json_fail": made("", line=lambda line: line[1:]),
+        "index_array_fail": made("", line=lambda line: b"[" + line + b"]"),
+        "index_empty_fail": bad_pack("MalformedArtefact", ["pack.index"],
+                                     after=lambda files: files.update({"pack.index": b""})),
+        "index_key_unknown_fail": put("note", "note", ""),
+        "index_key_missing_fail": index("deviation", lambda document: document.pop("deviation")),
+        "index_format_fail": put("format", "format", "weighmaster-pack-v2"),
+        "encoder_key_unknown_fail": put("encoder", "seed", "1", "encoder"),
+        "encoder_profile_fail": put("encoder.profile", "profile", "trellis", "encoder"),
+        "encoder_bits_missing_fail": made("encoder.bits", bits=None),
+        "encoder_bits_of_exact_fail": made("encoder.bits", profile="exact"),
+        "encoder_bits_number_fail": made("encoder.bits", bits=5),
+        "encoder_bits_spelling_fail": made("encoder.bits", bits="05.0"),
+        "encoder_parameter_number_fail": made("encoder.parameters", parameters={"tableBits": 12}),
+        "encoder_name_empty_fail": put("encoder.name", "name", "", "encoder"),
+        "calibration_missing_fail": made("calibration", profile="calibrated"),
+        "calibration_of_datafree_fail": made("calibration", calibration=CALIBRATION),
+        "calibration_kind_fail": made("calibration.kind", profile="calibrated",
+                                      calibration=CALIBRATION | {"kind": "web"}),
+        "calibration_tokens_fail": made("calibration.tokens", profile="calibrated",
+                                        calibration=CALIBRATION | {"tokens": 0}),
+        "source_none_fail": made("source", source=[]),
+        "source_unsorted_fail": made("source[1].path", source=[P.entry("b", b""), P.entry("a", b"")]),
+        "source_path_up_fail": made("source[0].path", source=[P.entry("../model.safetensors", b"")]),
+        "source_size_text_fail": made("source[0].size", source=[P.entry("a", b"") | {"size": "0"}]),
+        "files_unsorted_fail": index("files[1].path", lambda document: document["files"].reverse()),
+        "files_twice_fail": index("files[1].path", lambda d: d["files"].insert(0, d["files"][0])),
+        "files_path_absolute_fail": put("files[0].path", "path", "/config.json", "files", 0),
+        "files_path_dot_fail": put("files[0].path", "path", "./config.json", "files", 0),
+        "files_size_negative_fail": put("files[0].size", "size", -1, "files", 0),
+        "files_digest_capitals_fail": put("files[0].sha256", "sha256", "AB" * 32, "files", 0),
+        "files_without_shard_fail": index("files", lambda document: document["files"].pop(1)),
+        "files_without_twin_fail": made("files[1].path", others={"readme.md": b"1", "source/config.json": b"{}"}),
+        "files_other_twin_fail": made("files[4].path", others=both | {"source/t.json": b"1", "t.json": b"2"}),
+        "files_other_weights_fail": made("files[3].path", others=both | {"source/x.safetensors": b"1"}),
+        "files_index_fail": made("files[2].path", others=both | {"pack.index": b"1"}),
+        "files_seal_fail": made("files[2].path", others=both | {"s.sigstore.json": b"1"}),
+        "files_file_and_folder_fail": made("files", others=both | {"source/a": b"1", "source/a/b": b"2"},
+                                           after=lambda files: files.pop("source/a/b")),
+        "shards_name_fail": put("shards", "shards", ["weights.safetensors"]),
+        "shards_none_fail": put("shards", "shards", []),
+        "shards_count_fail": put("shards", "shards", ["model-00001-of-00001.safetensors"]),
+        "shards_order_fail": made("shards", tensors=two, index=lambda document: document["shards"].reverse()),
+        "shard_of_nothing_fail": made("shards", tensors=two, index=lambda d: d["tensors"][0].update(shard=0)),
+        "shard_index_not_listed_fail": made("files", tensors=two, index=lambda d: d["files"].pop(3)),
+        "tensors_none_fail": put("tensors", "tensors", []),
+        "tensors_unsorted_fail": index("tensors[1].name", lambda document: document["tensors"].reverse()),
+        "tensor_twice_fail": index("tensors[1].name", lambda d: d["tensors"].insert(0, d["tensors"][0])),
+        "tensor_key_missing_fail": index("tensors[0].blob", lambda document: document["tensors"][0].pop("blob")),
+        "tensor_name_empty_fail": put("tensors[0].name", "name", "", *first),
+        "tensor_name_metadata_fail": put("tensors[0].name", "name", "__metadata__", *first),
+        "tensor_name_not_nfc_fail": put("tensors[1].name", "name", "w\u0065\u0301", *weight),
+        "tensor_dtype_fail": put("tensors[0].dtype", "dtype", "float6", *first),
+        "tensor_dtype_of_levels_fail": put("tensors[1].dtype", "dtype", "float8_e5m2", *weight),
+        "tensor_dtype_of_planes_fail": index(
+            "tensors[0].dtype", lambda d: d["tensors"][0].update(codec="exact-v1", dtype="int64")),
+        "tensor_codec_fail": put("tensors[1].codec", "codec", "tcq8-v1", *weight),
+        "tensor_shape_negative_fail": put("tensors[1].shape", "shape", [-4, -5], *weight),
+        "tensor_shape_number_fail": put("tensors[1].shape", "shape", 20, *weight),
+        "tensor_shape_absurd_fail": put("tensors[1].shape", "shape", huge, *weight),
+        "tensor_coded_empty_fail": put("tensors[1].codec", "shape", [0, 5], *weight),
+        "tensor_shard_fail": put("tensors[1].shard", "shard", 1, *weight),
+        "tensor_digest_short_fail": put("tensors[0].sha256", "sha256", "ab" * 31, *first),
+        "deviation_number_fail": made("deviation.relativeSquaredError", deviation=1),
+        "deviation_exponent_fail": made("deviation.relativeSquaredError", deviation="1e-4"),
+    }  # fmt: skip
+
+
+def negative_packs() -> dict[str, Case]:  # noqa: C901  # its small functions count
+    """Return packs whose files are not those of the index, or whose shards or blobs do not fit it."""
+
+    def shard(contains: str, **plan: Any) -> Case:
+        return bad_pack("MalformedArtefact", ["model.safetensors", contains], **plan)
+
+    def files(contains: str, edit: Any) -> Case:
+        return bad_pack("MalformedArtefact", [contains], after=edit)
+
+    def flipped(path: str, at: int) -> Any:
+        def edit(made: dict[str, bytes]) -> None:
+            data = bytearray(made[path])
+            data[at] ^= 1
+            made[path] = bytes(data)
+
+        return edit
+
+    def header(edit: Any) -> Any:
+        def edited(document: Json) -> bytes:
+            edit(document)
+            return bytes(P.dumps(document))
+
+        return edited
+
+    def claim(error: str, contains: list[str], edit: Any) -> Case:
+        return bad_pack(error, contains, index=edit)
+
+    def weights(key: str) -> Any:
+        def edit(document: Json) -> None:
+            document["tensors"][1][key] = "00" * 32
+
+        return edit
+
+    def moved(document: Json) -> None:
+        document["w"]["data_offsets"] = [n + 1 for n in document["w"]["data_offsets"]]
+
+    def unsorted(document: Json) -> bytes:
+        return json.dumps(dict(sorted(document.items(), reverse=True)), separators=(",", ":")).encode()
+
+    def other_order(document: Json) -> None:
+        size = document["w"]["data_offsets"][1] - 8
+        document["w"]["data_offsets"], document["bias"]["data_offsets"] = [0, size], [size, size + 8]
+
+    same = [
+        tensor("v", planes("float16", [0x3C00 + n for n in range(20)], 4, 5)),
+        tensor("w", planes("float16", [0x3C20 + n for n in range(20)], 4, 5)),
+    ]
+    length = len(same[0].blob)
+    half = tensor("w", small(dtype="float16", patches={}))
+    return {
+        "file_missing_fail": files("source/config.json", lambda made: made.pop("source/config.json")),
+        "file_left_over_fail": files("notes.txt", lambda made: made.update({"notes.txt": b"1"})),
+        "file_left_over_in_source_fail": files("source/x.py", lambda made: made.update({"source/x.py": b"pass\n"})),
+        "file_seal_in_a_folder_fail": files("source/s.sigstore.json",
+                                            lambda made: made.update({"source/s.sigstore.json": b"{}"})),
+        "file_longer_fail": files("config.json", lambda made: made.update({"config.json": made["config.json"] + b" "})),
+        "file_bit_fail": bad_pack("SourceFault", ["config.json"], after=flipped("source/config.json", 0)),
+        "shard_cut_fail": files("model.safetensors",
+                                lambda made: made.update({"model.safetensors": made["model.safetensors"][:-1]})),
+        "index_of_another_pack_fail": files(
+            "model.safetensors", lambda made: made.update({"pack.index": P.made(pack(tensors=same))["pack.index"]})),
+        "shard_header_length_fail": shard("header", shards=lambda made: made.update(
+            {"model.safetensors": bytes([255] * 4) + made["model.safetensors"][4:]})),
+        "shard_header_order_fail": shard("header", header=unsorted),
+        "shard_header_spaces_fail": shard("header", header=lambda document: P.dumps(document) + b" " * 8),
+        "shard_header_metadata_fail": shard("header", header=header(lambda d: d["__metadata__"].update(a="b"))),
+        "shard_header_no_metadata_fail": shard("header", header=header(lambda d: d.pop("__metadata__"))),
+        "shard_order_of_bytes_fail": shard("header", header=header(other_order),
+                                           shard=lambda data: data[8:] + data[:8]),
+        "shard_hole_fail": shard("w", header=header(moved), shard=lambda data: data[:8] + b"\0" + data[8:]),
+        "shard_bytes_after_fail": shard("", shard=lambda data: data + b"\0"),
+        "shard_tensor_renamed_fail": shard("", header=header(lambda d: d.update(x=d.pop("w")))),
+        "shard_tensor_extra_fail": shard("c", header=header(lambda d: d.update(
+            c={"data_offsets": [8, 8], "dtype": "U8", "shape": [0]}))),
+        "shard_dtype_of_blob_fail": shard("w", header=header(lambda d: d["w"].update(dtype="I8"))),
+        "shard_shape_of_blob_fail": shard("w", header=header(lambda d: d["w"].update(
+            shape=[1, *d["w"]["shape"]]))),
+        "shard_dtype_of_tensor_fail": shard("bias", header=header(lambda d: d["bias"].update(dtype="I32"))),
+        "shard_shape_of_tensor_fail": shard("bias", header=header(lambda d: d["bias"].update(shape=[1, 2]))),
+        "blobs_swapped_fail": bad_pack("TensorFault", ["v", "bytes"], tensors=same,
+                                       shard=lambda data: data[length:] + data[:length]),
+        "blob_of_a_fault_fail": bad_pack("MalformedArtefact", ["w", "chunk 0: CRC-32"],
+                                         tensors=[tensor("w", small(), wrong="bodies"), BIAS]),
+        "blob_of_another_dtype_fail": bad_pack("MalformedArtefact", ["w", "header"], tensors=[half, BIAS],
+                                               index=lambda d: d["tensors"][1].update(dtype="bfloat16")),
+        "blob_of_another_codec_fail": bad_pack("MalformedArtefact", ["w", "header"],
+                                               index=lambda d: d["tensors"][1].update(codec="exact-v1")),
+        "blob_of_another_size_fail": bad_pack("MalformedArtefact", ["w", "header"],
+                                              index=lambda d: d["tensors"][1].update(shape=[4, 6])),
+        "blob_digest_fail": claim("TensorFault", ["w", "00" * 32], weights("blob")),
+        "tensor_digest_fail": claim("TensorFault", ["w", "00" * 32], weights("sha256")),
+        "tensor_tree_digest_fail": claim("TensorFault", ["w", "00" * 32], weights("fsverity64k")),
+        "raw_digest_fail": bad_pack("TensorFault", ["bias"], shard=lambda data: b"\1" + data[1:]),
+    }  # fmt: skip
+
+
 def cases() -> dict[str, Case]:
     """Return all cases by name."""
     return (
@@ -396,6 +675,9 @@ def cases() -> dict[str, Case]:
         | negative_tables()
         | negative_scales()
         | negative_bodies()
+        | positive_packs()
+        | negative_indexes()
+        | negative_packs()
     )
 
 

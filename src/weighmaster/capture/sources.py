@@ -22,6 +22,9 @@ config         ``config.json configuration.json generation_config.json quantize_
 other          everything else
 =============  =====================================================================================================
 
+In a pack, which a directory with a ``pack.index`` is, that file is of role weights, and seals beside it
+(``*.sigstore.json``) are ignored: they are over the pack root, and more of them may come.
+
 Names are matched as they are spelt: loaders on Linux do so too.
 
 Symbolic links: a link to a file is followed only if its target, fully resolved, lies within the model directory, or
@@ -37,8 +40,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from weighmaster.core.source import Source, path_problem, source_faults
+from weighmaster.core.source import CODE_SUFFIXES, Source, path_problem, source_faults
 from weighmaster.errors import MalformedArtefact, SourceFault, StorageError, UsageError
+from weighmaster.pack.directory import is_seal
+from weighmaster.pack.packed import INDEX
 from weighmaster.safetensors_file import FileState, open_regular
 
 __all__ = [
@@ -117,10 +122,9 @@ _WEIGHTS: Final = (
     ".npy",
     ".index.json",
 )
-_CODE: Final = (".py", ".pyc", ".so", ".cu", ".cpp", ".cubin", ".ptx")
 _BY_SUFFIX: Final[dict[str, str]] = {
     **dict.fromkeys(_WEIGHTS, "weights"),
-    **dict.fromkeys(_CODE, "code"),
+    **dict.fromkeys(CODE_SUFFIXES, "code"),
     ".jinja": "template",
     ".model": "tokenizer",
     ".tiktoken": "tokenizer",
@@ -178,12 +182,13 @@ def _walk(root: Path, folder: str) -> Iterator[tuple[str, str]]:
             listed = sorted(entries, key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
         raise StorageError(f"{root / folder}: cannot be listed: {error.strerror or error}") from error
+    in_pack = (root / INDEX).is_file()
     for entry in listed:
         relative = f"{folder}/{entry.name}" if folder else entry.name
         if _is_folder(entry):
             yield from _descend(root, relative, entry)
-        elif (role := role_of(entry.name)) is not None:
-            yield relative, role
+        elif (role := role_of(entry.name)) is not None and not (in_pack and is_seal(relative)):
+            yield relative, "weights" if in_pack and relative == INDEX else role
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -13,6 +13,7 @@ from weighmaster.cli.printing import columns, count, pairs
 from weighmaster.cli.show_pack import show_pack
 from weighmaster.cli.summary import (
     coverage_pairs,
+    derivation_pairs,
     evidence_pairs,
     identity_pairs,
     policy_line,
@@ -105,6 +106,7 @@ def _head(manifest: Manifest, bundles: list[str]) -> str:
         ("structure", statement.structure or "none"),
         ("sources", "\n".join([count(len(statement.sources), "file"), *_sources(statement)])),
         *evidence_pairs(statement),
+        *derivation_pairs(statement),
         ("reaction", statement.reaction),
     ]
     return pairs(rows)

@@ -16,7 +16,7 @@ from weighmaster.pack.packed import PackedFile, PackedTensor
 from weighmaster.pack.reader import Pack, open_pack
 from weighmaster.safetensors_file import open_regular
 
-__all__ = ["CONSISTENT", "PackVerification", "require_whole", "verify_pack"]
+__all__ = ["CONSISTENT", "PackVerification", "require_whole", "summary_of", "verify_pack"]
 
 CONSISTENT: Final = "consistent, origin not checked"
 """What can be said of a pack without its seals."""
@@ -53,13 +53,18 @@ def verify_pack(path: Path | str, *, threads: int | None = None, progress: Repor
     """
     with open_pack(path, threads=threads) as pack:
         require_whole(pack, progress=progress)
-        return PackVerification(
-            root=pack.root,
-            bits_per_weight=pack.bits_per_weight(),
-            tensors=len(pack),
-            files=len(pack.index.files),
-            nbytes=sum(tensor.nbytes for tensor in pack.index.tensors),
-        )
+        return summary_of(pack)
+
+
+def summary_of(pack: Pack) -> PackVerification:
+    """Return the numbers of a pack of which all was checked."""
+    return PackVerification(
+        root=pack.root,
+        bits_per_weight=pack.bits_per_weight(),
+        tensors=len(pack),
+        files=len(pack.index.files),
+        nbytes=sum(tensor.nbytes for tensor in pack.index.tensors),
+    )
 
 
 def require_whole(pack: Pack, *, progress: Report | None = None) -> None:

@@ -31,7 +31,7 @@ from weighmaster.flows.pack_verification import require_whole
 from weighmaster.flows.selftest import require_self_test
 from weighmaster.pack.backends import best
 from weighmaster.pack.index import INDEX, index_bytes
-from weighmaster.pack.index_rules import CONFIG, SHARD_INDEX, SOURCE, shard_names
+from weighmaster.pack.index_rules import CONFIG, SHARD_INDEX, SOURCE, is_code, shard_names
 from weighmaster.pack.journal import JOURNAL, Finished, Plan, append, read_journal, start_journal
 from weighmaster.pack.packed import FIVE, EncoderRecord, Index, PackedFile, PackedTensor
 from weighmaster.pack.plan import Coded, Encoder
@@ -163,8 +163,7 @@ class _Run:
 
     def _begin(self) -> tuple[Encoder, Plan, dict[str, Finished]]:
         """Return the encoder, the plan, and the shards that are there already."""
-        beside = [prefix + other.path for other in self.model.others for prefix in ("", SOURCE)]
-        self.output.clean([*self.names, SHARD_INDEX, *beside])
+        self.output.clean([*self.names, SHARD_INDEX, *(other.path for other in self._others())])
         journal = read_journal(self.output.path)
         if journal is None:
             encoder, plan = self._plan()
@@ -196,9 +195,13 @@ class _Run:
         return encoder, plan
 
     def _fixed(self) -> int:
-        others = (*self.model.others, *(dataclasses.replace(f, path=SOURCE + f.path) for f in self.model.others))
         calibrated = self.wish.profile == "calibrated"
-        return fixed_bytes(self.groups, source=self.model.weights, others=others, calibrated=calibrated)
+        return fixed_bytes(self.groups, source=self.model.weights, others=self._others(), calibrated=calibrated)
+
+    def _others(self) -> tuple[PackedFile, ...]:
+        """Return the files beside the shards: each under ``source/``, and all but code where runtimes look as well."""
+        twins = (dataclasses.replace(f, path=SOURCE + f.path) for f in self.model.others)
+        return (*(f for f in self.model.others if not is_code(f.path)), *twins)
 
     # -- shards ------------------------------------------------------------------------------------------------------
 
@@ -258,7 +261,8 @@ class _Run:
             yield self.output.write(SHARD_INDEX, [shard_index_bytes(self.names, shard_of, total)])
         for other in self.model.others:
             yield self.output.write(SOURCE + other.path, self.model.pieces(other))
-            yield self.output.write(other.path, self._beside(other))
+            if not is_code(other.path):
+                yield self.output.write(other.path, self._beside(other))
 
     def _beside(self, other: PackedFile) -> Iterator[bytes]:
         if other.path == CONFIG:

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-from typing_extensions import Buffer
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
+
+Buffer: TypeAlias = npt.NDArray[Any] | memoryview | bytes
 
 def paths() -> tuple[str, ...]: ...
 def decode(
@@ -32,4 +36,4 @@ def quantize(
     path: str, dtype: int, rows: int, cols: int, data: Buffer, row_scale: Buffer, col_scale: Buffer, levels: Buffer, /
 ) -> None: ...
 def histogram(levels: Buffer, row_class: Buffer, col_class: Buffer, counts: Buffer, /) -> None: ...
-def crc32(path: str, data: Buffer, /) -> int: ...
+def crc32(data: Buffer, plain: bool, /) -> int: ...

@@ -11,7 +11,16 @@ import numpy.typing as npt
 
 from weighmaster.pack.tables import CLASSES, MAX_LEVEL, Table, fit_table
 
-__all__ = ["coarser", "energy_classes", "fit_tables", "level_classes", "plane_classes", "table_cost", "tables_for"]
+__all__ = [
+    "coarser",
+    "energy_classes",
+    "fit_tables",
+    "level_classes",
+    "plain_tables",
+    "plane_classes",
+    "table_cost",
+    "tables_for",
+]
 
 _FLOOR: Final = 0.05
 """Added to the energy of levels, so that rows of zeros have a finite class."""
@@ -100,6 +109,11 @@ def fit_tables(
         counts = np.bincount((classes * histogram.shape[1] + part).ravel(), minlength=histogram.size)
         histogram += counts.reshape(histogram.shape)
     return tuple(fit_table(row, lowest, table_bits, symmetric=levels) for row in histogram)
+
+
+def plain_tables(histogram: Counts, table_bits: int) -> tuple[Table | None, ...]:
+    """Return symmetric tables of levels, as near to a histogram [8, 511] as codes can be."""
+    return tuple(fit_table(row, -MAX_LEVEL, table_bits, symmetric=True) for row in histogram)
 
 
 def tables_for(histogram: Counts, table_bits: int, cost: Callable[[tuple[Table | None, ...]], float]) -> Any:

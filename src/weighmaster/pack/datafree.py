@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +17,29 @@ import numpy.typing as npt
 from weighmaster.core.canonical import dumps
 from weighmaster.core.fields import Fields
 from weighmaster.core.tensor import TensorView
-from weighmaster.pack.backends import best
+from weighmaster.pack.backends import best, energies, quantize
 from weighmaster.pack.exact import Coded, ExactEncoder
 from weighmaster.pack.layout import LARGEST, float_of
-from weighmaster.pack.matrix import Matrix, matrix_of
+from weighmaster.pack.matrix import Matrix, matrix_of, unsigned
 from weighmaster.pack.packed import FIVE
-from weighmaster.pack.quantize import energies, error, quantize, values_of
+from weighmaster.pack.quantize import error, values_of
 from weighmaster.pack.rate import LEAST, MOST, cap_of, solve, table_bits_of
 from weighmaster.pack.scales import nearest_scale, split
 from weighmaster.pack.streams import Band, choose, encode_bands
 from weighmaster.pack.tables import MAX_LEVEL
 
-__all__ = ["SMALLEST", "Datafree", "PlainLevels", "bits_of", "decimal", "exact_bytes", "from_state", "in_range", "plan"]
+__all__ = [
+    "SMALLEST",
+    "Datafree",
+    "PlainLevels",
+    "bits_of",
+    "decimal",
+    "exact_bytes",
+    "from_state",
+    "in_range",
+    "plan",
+    "sampled_bits",
+]
 
 SMALLEST: Final = 4096
 """Elements below which a tensor is kept as it is."""
@@ -57,7 +68,6 @@ _GAUSSIAN: Final = 0.5 * math.log2(2 * math.pi * math.e)
 """Bits of entropy of a Gaussian of variance 1 in steps of 1."""
 
 _BITS: Final = re.compile(r"\d(\.\d{1,6})?")
-_UNSIGNED: Final[dict[int, Any]] = {2: np.dtype("<u2"), 4: np.dtype("<u4")}
 
 Scales = npt.NDArray[np.uint16]
 
@@ -94,7 +104,7 @@ class PlainLevels:
             last = band.first + len(band.levels)
             data = self.matrix.read(band.first, last)
             if len(band.patch_at):  # their levels are 0
-                bits = data.view(_UNSIGNED[self.matrix.itemsize]).copy()
+                bits = data.view(unsigned(self.dtype)).copy()
                 bits[band.patch_at - band.first * self.matrix.cols] = 0
                 data = bits.view(np.uint8)
             total += error(data, self.dtype, band.levels, self.row_scale[band.first : last], self.col_scale)
@@ -112,7 +122,7 @@ def patched(data: npt.NDArray[np.uint8], dtype: str, first: int, row_scale: Scal
     step = float_of(row_scale)[r].astype(np.float64) * float_of(col_scale)[c]
     at = at[np.abs(values_of(data, dtype)[at].astype(np.float64)) > (MAX_LEVEL + 0.5) * step]
     levels.ravel()[at] = 0
-    bits = data.view(_UNSIGNED[data.size // levels.size])[at]
+    bits = data.view(unsigned(dtype))[at]
     return Band(first=first, levels=levels, patch_at=at + first * cols, patch_bits=bits)
 
 
@@ -249,7 +259,7 @@ def plan(views: Sequence[TensorView], *, bits: Decimal, fixed_bytes: int) -> Dat
 
     def rate(x: float) -> float:
         trial = made(x)
-        coded = sum(_sampled_bits(m, trial, whole=whole) for m in matrices)
+        coded = sum(sampled_bits(m, trial, whole=whole) for m in matrices)
         return (coded + 8 * (kept + fixed_bytes)) / elements
 
     target = float(bits) - (0 if whole else _MARGIN)
@@ -261,7 +271,8 @@ def exact_bytes(view: TensorView) -> int:
     return len(ExactEncoder().encode(view).blob) if view.nbytes <= _QUICK else view.nbytes
 
 
-def _sampled_bits(matrix: Matrix, trial: Datafree, *, whole: bool) -> float:
+def sampled_bits(matrix: Matrix, trial: Datafree, *, whole: bool) -> float:
+    """Return the bits that a tensor will take, from all rows (`whole`) or a sample of them."""
     count = matrix.rows if whole else min(matrix.rows, max(_SAMPLED_ROWS, matrix.rows // 100))
     at = np.linspace(0, matrix.rows - 1, count).astype(np.intp)
     data = matrix.read(0, matrix.rows) if whole else np.concatenate([matrix.read(int(i), int(i) + 1) for i in at])

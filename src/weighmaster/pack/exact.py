@@ -112,4 +112,5 @@ def _squares(data: npt.NDArray[np.uint8], dtype: str) -> float:
     else:
         return 0.0
     wide = values[np.isfinite(values)].astype(np.float64)
-    return float(np.dot(wide, wide))
+    with np.errstate(over="ignore"):  # float64 alone can be that large
+        return float(np.dot(wide, wide))

@@ -8,10 +8,11 @@ from itertools import pairwise
 from typing import Final
 
 from weighmaster.core.canonical import MAX_SAFE_INTEGER
+from weighmaster.core.source import CODE_SUFFIXES
 from weighmaster.errors import MalformedArtefact
 from weighmaster.pack.packed import INDEX, Index
 
-__all__ = ["CONFIG", "SEAL_SUFFIX", "SHARD_INDEX", "SOURCE", "check_index", "shard_names"]
+__all__ = ["CONFIG", "SEAL_SUFFIX", "SHARD_INDEX", "SOURCE", "check_index", "is_code", "shard_names"]
 
 SHARD_INDEX: Final = "model.safetensors.index.json"
 CONFIG: Final = "config.json"
@@ -19,6 +20,11 @@ SOURCE: Final = "source/"
 SEAL_SUFFIX: Final = ".sigstore.json"
 
 _MOST_SHARDS: Final = 99_999
+
+
+def is_code(path: str) -> bool:
+    """Tell whether a file is code: it lies under ``source/`` alone, where no runtime looks for it."""
+    return path.endswith(CODE_SUFFIXES)
 
 
 def shard_names(count: int) -> tuple[str, ...]:
@@ -91,6 +97,8 @@ def _check_files(index: Index, file: str) -> None:
             raise MalformedArtefact(file, field, expected="no weights, index or seal here", found=repr(entry.path))
         if entry.path.startswith(SOURCE):
             continue
+        if is_code(entry.path):
+            raise MalformedArtefact(file, field, expected=f"code under {SOURCE} alone", found=repr(entry.path))
         twin = files.get(SOURCE + entry.path)
         same = twin is not None and (entry.path == CONFIG or (twin.sha256, twin.size) == (entry.sha256, entry.size))
         if not same:

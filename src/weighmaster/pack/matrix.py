@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from weighmaster.core.tensor import TensorView
 from weighmaster.pack.layout import ITEMSIZE, MAX_CHUNK
 
-__all__ = ["BAND", "Matrix", "matrix_of"]
+__all__ = ["BAND", "Matrix", "matrix_of", "unsigned"]
 
 BAND: Final = 1 << 23
 """Elements that are read at once."""
@@ -73,3 +73,8 @@ def matrix_of(view: TensorView) -> Matrix | None:
     stacked = len(shape) > 2 and shape[-1] >= _NARROW  # noqa: PLR2004
     cols = shape[-1] if stacked else size // shape[0]
     return Matrix(view=view, rows=size // cols, cols=cols) if cols <= MAX_CHUNK else None
+
+
+def unsigned(dtype: str) -> np.dtype[Any]:
+    """Return the little-endian unsigned integers that hold the bits of a dtype of two or four bytes."""
+    return np.dtype(f"<u{ITEMSIZE[dtype]}")

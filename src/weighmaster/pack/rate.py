@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Final
@@ -21,7 +22,7 @@ _CAPS: Final = ((3, 6.0), (4, 12.0), (5, 24.0), (6, 40.0), (7, 56.0), (8, 72.0))
 
 _TABLE_BITS: Final = ((Decimal("5.5"), 12), (MOST, 13))
 
-_CLOSE: Final = 0.001
+_CLOSE: Final = 0.004
 """Bits per weight below the target that are close enough."""
 
 _ROUNDS: Final = 12
@@ -68,7 +69,7 @@ def solve(rate: Callable[[float], float], target: float, start: float) -> float:
 
 
 def _narrow(seen: list[tuple[float, float]], aim: float) -> bool:
-    """Return whether steps that differ by less than 0.1 % lie on both sides of the aim."""
+    """Return whether steps that differ by less than 0.3 % lie on both sides of the aim."""
     above, below = [x for r, x in seen if r > aim], [x for r, x in seen if r <= aim]
     return bool(above and below) and abs(min(below) - max(above)) < _CLOSE
 
@@ -78,6 +79,6 @@ def _next(seen: list[tuple[float, float]], aim: float) -> float:
     below = max((pair for pair in seen if pair[0] <= aim), default=None)
     if above is None or below is None:
         rate, x = below or above or (aim, 0.0)
-        return x + max(-8.0, min(8.0, (rate - aim) * 1.05))
+        return x + math.copysign(min(8.0, max(2 * _CLOSE, abs(rate - aim) * 1.05)), rate - aim)
     share = (above[0] - aim) / (above[0] - below[0])
     return above[1] + min(0.95, max(0.05, share)) * (below[1] - above[1])

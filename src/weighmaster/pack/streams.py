@@ -11,11 +11,11 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from weighmaster.pack.backends import histogram
 from weighmaster.pack.coder import Backend, Body
-from weighmaster.pack.contexts import coarser, energy_classes, table_cost, tables_for
+from weighmaster.pack.contexts import coarser, energy_classes, plain_tables, table_cost, tables_for
 from weighmaster.pack.layout import LEVELS, Layout, Shape, assemble
-from weighmaster.pack.quantize import histogram
-from weighmaster.pack.tables import CLASSES, MAX_LEVEL
+from weighmaster.pack.tables import CLASSES, MAX_LEVEL, Table
 
 __all__ = ["Band", "LevelSource", "Sized", "band_of", "choose", "encode_bands"]
 
@@ -96,35 +96,51 @@ def choose(source: LevelSource, table_bits: int) -> Sized:
     thorough = rows * cols <= _THOROUGH
     shape = Shape(codec=LEVELS, dtype=source.dtype, table_bits=table_bits, variant=0, rows=rows, cols=cols, band=band)
     ways = coarser(row_mean, col_mean) if thorough else [energy_classes(row_mean, col_mean)]
-    return min((_fitted(source, shape, a, b) for a, b in ways), key=lambda sized: sized.bits)
+    tried = [_Trial.of(source, shape, a, b) for a, b in ways]
+    best = min(tried, key=lambda trial: trial.bits(plain_tables(trial.counts, table_bits)))
+    tables = tables_for(best.counts, table_bits, best.bits) if thorough else plain_tables(best.counts, table_bits)
+    return Sized(layout=best.laid(tables), bits=best.bits(tables))
 
 
-def _fitted(
-    source: LevelSource, shape: Shape, row_class: npt.NDArray[np.int8], col_class: npt.NDArray[np.int8]
-) -> Sized:
-    counts, patches = np.zeros((CLASSES, 2 * MAX_LEVEL + 1), np.int64), 0
-    for part in source.bands(shape.band):
-        counts += histogram(part.levels, row_class[part.first : part.first + len(part.levels)], col_class)
-        patches += len(part.patch_at)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Trial:
+    """One choice of classes: what it makes of the histogram."""
 
-    def laid(tables: Any) -> Layout:
+    source: LevelSource
+    shape: Shape
+    row_class: npt.NDArray[np.int8]
+    col_class: npt.NDArray[np.int8]
+    counts: npt.NDArray[np.int64]
+    patches: int
+
+    @classmethod
+    def of(
+        cls, source: LevelSource, shape: Shape, row_class: npt.NDArray[np.int8], col_class: npt.NDArray[np.int8]
+    ) -> _Trial:
+        counts, patches = np.zeros((CLASSES, 2 * MAX_LEVEL + 1), np.int64), 0
+        for part in source.bands(shape.band):
+            here = slice(part.first, part.first + len(part.levels))
+            counts += histogram(part.levels, row_class[here], col_class)
+            patches += len(part.patch_at)
+        return cls(source=source, shape=shape, row_class=row_class, col_class=col_class, counts=counts, patches=patches)
+
+    def laid(self, tables: tuple[Table | None, ...]) -> Layout:
         return Layout(
-            shape=shape,
+            shape=self.shape,
             tables=tables,
-            row_scale=source.row_scale,
-            col_scale=source.col_scale,
-            row_class=row_class,
-            col_class=col_class,
+            row_scale=self.source.row_scale,
+            col_scale=self.source.col_scale,
+            row_class=self.row_class,
+            col_class=self.col_class,
             chunks=(),
             file="",
         )
 
-    def cost(tables: Any) -> float:
-        return 8 * len(assemble(laid(tables), [])) + table_cost(counts, tables, shape.table_bits)
-
-    tables = tables_for(counts, shape.table_bits, cost)
-    extra = shape.chunks * _CHUNK_BITS + patches * 8 * (4 + shape.itemsize)
-    return Sized(layout=laid(tables), bits=cost(tables) + extra)
+    def bits(self, tables: tuple[Table | None, ...]) -> float:
+        bodies = self.shape.chunks * _CHUNK_BITS + self.patches * 8 * (4 + self.shape.itemsize)
+        return (
+            8 * len(assemble(self.laid(tables), [])) + table_cost(self.counts, tables, self.shape.table_bits) + bodies
+        )
 
 
 def encode_bands(source: LevelSource, layout: Layout, backend: Backend) -> bytes:

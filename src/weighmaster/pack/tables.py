@@ -204,10 +204,11 @@ def fit_table(
 
 
 def _nearest(values: npt.NDArray[np.float64], grain: int) -> npt.NDArray[np.int64]:
-    grid = _FREQUENCIES[(_CODES % grain == 0) | (_FREQUENCIES < _EVERY)]
+    grid: npt.NDArray[np.int64] = _FREQUENCIES[(_CODES % grain == 0) | (_FREQUENCIES < _EVERY)]
     above = np.clip(np.searchsorted(grid, values), 1, len(grid) - 1)
     nearer = values - grid[above - 1] < grid[above] - values
-    return grid[np.where(nearer, above - 1, above)]
+    taken: npt.NDArray[np.int64] = grid[np.where(nearer, above - 1, above)]
+    return taken
 
 
 def _trimmed(histogram: npt.NDArray[np.int64], lowest: int) -> tuple[int, npt.NDArray[np.int64]]:
