@@ -13,13 +13,13 @@ from setuptools import Extension, setup
 
 # No debug information: it would hold the folder of the build. -O3 is what the loops are written for.
 FLAGS = [] if sys.platform == "win32" else ["-std=c11", "-O3", "-g0", "-fvisibility=hidden"]
-SOURCES = ("crc.c", "decode.c", "encode.c", "measure.c", "module.c", "path_c.c", "paths.c")
+SOURCES = sorted(str(path) for path in Path("native").glob("*.c"))
 
 setup(
     ext_modules=[
         Extension(
             "weighmaster.pack._native",
-            sources=[f"native/{name}" for name in SOURCES],
+            sources=SOURCES,
             depends=sorted(str(path) for path in Path("native").glob("*.h")),
             extra_compile_args=FLAGS,
             py_limited_api=True,

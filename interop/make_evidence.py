@@ -18,8 +18,8 @@ from typing import Final
 
 from model_signing import hashing, signing
 
-from weighmaster.capture.safetensors_write import safetensors_bytes
 from weighmaster.capture.sources import source_files
+from weighmaster.core.safetensors_write import safetensors_bytes
 from weighmaster.seal.keys import generate
 
 PLACE: Final = Path(__file__).parents[1] / "tests" / "unit" / "seal" / "evidence"

@@ -78,7 +78,8 @@ void wm_encoder_free(struct wm_encoder *encoder);
 enum wm_status wm_encode(const struct wm_path *path, const struct wm_encoder *encoder, const int16_t *symbols,
                          const int8_t *row_class, uint64_t rows, uint8_t *out, uint32_t *words);
 
-uint32_t wm_crc32(const struct wm_path *path, const uint8_t *data, size_t size);
+/* CRC-32 of zlib; `plain`: without special instructions. */
+uint32_t wm_crc32(const uint8_t *data, size_t size, int plain);
 
 /* Sums of squares of rows and columns, what is not finite counted as 0; returns whether all are finite. */
 int wm_energies(const struct wm_path *path, uint32_t dtype, const uint8_t *data, uint64_t rows, uint64_t cols,

@@ -129,6 +129,7 @@ static void fill_whole(uint32_t *slot, const struct wm_table *table, int32_t low
 static enum wm_status tables_new(const struct wm_layout *layout, const struct wm_path *path, struct tables *tables) {
     int32_t lowest, highest;
     reach(layout, &lowest, &highest);
+    lowest = layout->codec == WM_PLANES ? 0 : lowest; /* indices are the bytes themselves */
     const uint32_t bits = layout->table_bits;
     const int narrow = highest - lowest <= 255, whole = narrow && bits <= 12 && path->whole_strip != NULL;
     /* Classes a line apart from a power of two: their shares do not compete for the same lines of the cache. */
@@ -380,7 +381,7 @@ static enum wm_status decode_all(const struct job *job, const uint8_t *blob, con
         const uint64_t elements = chunks[i].rows * job->layout->cols;
         const size_t size = WM_STATES + 2 * (size_t)chunks[i].words + planes * elements +
                             chunks[i].patches * (4 + job->itemsize);
-        if (job->path->crc(blob + chunks[i].begin, size) != chunks[i].crc) {
+        if (wm_crc(blob + chunks[i].begin, size) != chunks[i].crc) {
             *where = i;
             return WM_CRC; /* comes before all others */
         }

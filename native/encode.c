@@ -37,6 +37,7 @@ static void fill(struct wm_share *share, const struct wm_table *table, int32_t l
         s->cum = (uint16_t)cum;
         cum += f;
         if (f != 0) {
+            s->none = 0;
             divisor(s, f, bits);
         }
     }
@@ -62,6 +63,9 @@ enum wm_status wm_encoder_new(const struct wm_layout *layout, struct wm_encoder 
         return WM_NO_MEMORY;
     }
     memcpy(encoder->col_class, layout->col_class, layout->cols);
+    for (int i = 0; i < WM_CLASSES << 9; i++) {
+        encoder->share[i].none = UINT32_MAX;
+    }
     for (int i = 0; i < WM_CLASSES; i++) {
         fill(encoder->share + ((size_t)i << 9), &layout->table[i], encoder->lowest, encoder->bits);
     }
@@ -74,33 +78,6 @@ void wm_encoder_free(struct wm_encoder *encoder) {
         free(encoder->col_class);
         free(encoder);
     }
-}
-
-WM_INLINE uint8_t *put(const struct wm_share *share, uint32_t bits, uint32_t *state, uint8_t *words) {
-    uint32_t x = *state;
-    const uint32_t full = x >> (32 - bits) >= share->freq;
-    const uint16_t word = (uint16_t)x;
-    memcpy(words - 2, &word, sizeof word); /* overwritten where it is not wanted */
-    x = full ? x >> 16 : x;
-    const uint32_t quotient = (uint32_t)(((uint64_t)x + share->add) * share->factor >> 32) >> share->shift;
-    *state = x + share->cum + quotient * share->freq_less;
-    return words - 2 * full;
-}
-
-WM_INLINE const struct wm_share *share_of(const struct wm_encoder *encoder, int16_t symbol, int in_class) {
-    const uint32_t index = (uint32_t)(symbol - encoder->lowest);
-    return &encoder->share[((uint32_t)in_class << 9) + (index < 511 ? index : 511)]; /* the last has no frequency */
-}
-
-/* Lanes width - 1 to 0 of one row. */
-uint8_t *wm_row_c(const struct wm_encoder *encoder, uint32_t *state, const struct wm_row *row, uint8_t *words,
-                  uint32_t *missing) {
-    for (uint32_t l = row->width; l-- > 0;) {
-        const struct wm_share *share = share_of(encoder, row->symbols[l], wm_class(row->row_class, row->col_class[l]));
-        *missing |= share->freq == 0;
-        words = put(share, encoder->bits, &state[l], words);
-    }
-    return words;
 }
 
 enum wm_status wm_encode(const struct wm_path *path, const struct wm_encoder *encoder, const int16_t *symbols,
@@ -116,14 +93,15 @@ enum wm_status wm_encode(const struct wm_path *path, const struct wm_encoder *en
     }
     for (uint64_t strip = (cols + WM_LANES - 1) / WM_LANES; strip-- > 0;) {
         const uint64_t first = strip * WM_LANES, left = cols - first;
-        struct wm_row row = {.col_class = encoder->col_class + first,
-                             .width = left < WM_LANES ? (uint32_t)left : WM_LANES};
-        wm_row_fn *run = row.width == WM_LANES ? path->row : wm_row_c;
-        for (uint64_t r = rows; r-- > 0;) {
-            row.symbols = symbols + r * cols + first;
-            row.row_class = row_class[r];
-            at = run(encoder, state, &row, at, &missing);
-        }
+        const struct wm_source source = {
+            .encoder = encoder,
+            .symbols = symbols + first,
+            .row_class = row_class,
+            .col_class = encoder->col_class + first,
+            .rows = rows,
+            .width = left < WM_LANES ? (uint32_t)left : WM_LANES,
+        };
+        at = (left < WM_LANES ? wm_encode_c : path->encode)(&source, state, at, &missing);
     }
     if (missing) {
         return WM_NO_FREQUENCY;

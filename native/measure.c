@@ -50,27 +50,44 @@ enum wm_status wm_quantize(const struct wm_path *path, uint32_t dtype, const uin
     return WM_OK;
 }
 
+enum { COLUMNS = 1024 }; /* whose places are worked out before they are counted */
+
+/* Places of the counters of a part of a row; other than 0 where a level is beyond +-255. */
+static uint32_t places(const int16_t *level, size_t count, int8_t row_class, const int8_t *col_class, uint16_t *place) {
+    uint16_t beyond = 0;
+    for (size_t c = 0; c < count; c++) {
+        int16_t class = (int16_t)(row_class + col_class[c]);
+        class = class < 0 ? 0 : class;
+        class = class > WM_CLASSES - 1 ? WM_CLASSES - 1 : class;
+        const uint16_t at = (uint16_t)(level[c] + 255);
+        beyond |= (uint16_t)(at > 510);
+        place[c] = (uint16_t)((at & 511) + class * 512);
+    }
+    return beyond;
+}
+
 int wm_histogram(const int16_t *levels, uint64_t rows, uint64_t cols, const int8_t *row_class, const int8_t *col_class,
                  int64_t *counts) {
-    /* Two sets of counters, so that equal neighbours do not wait for each other. */
-    uint32_t part[2][WM_CLASSES << 9];
-    uint32_t beyond = 0;
+    /* Two sets of counters, so that equal neighbours do not wait for each other; emptied before they could overflow. */
+    uint32_t part[2][WM_CLASSES << 9] = {{0}}, beyond = 0;
+    uint64_t counted = 0;
+    uint16_t place[COLUMNS];
     memset(counts, 0, WM_CLASSES * WM_MAX_SYMBOLS * sizeof *counts);
-    for (uint64_t first = 0; first < rows && beyond == 0;) {
-        const uint64_t most = 1 + (UINT64_C(1) << 30) / cols, last = rows - first < most ? rows : first + most;
-        memset(part, 0, sizeof part);
-        for (; first < last; first++) {
-            const int16_t *row = levels + first * cols;
-            for (uint64_t c = 0; c < cols; c++) {
-                const uint32_t level = (uint32_t)(row[c] + 255), bad = level > 510;
-                beyond |= bad;
-                part[c & 1][(uint32_t)wm_class(row_class[first], col_class[c]) << 9 | (bad ? 511 : level)]++;
-            }
+    for (uint64_t row = 0, col = 0; row < rows;) {
+        const size_t count = cols - col < COLUMNS ? (size_t)(cols - col) : COLUMNS;
+        beyond |= places(levels + row * cols + col, count, row_class[row], col_class + col, place);
+        for (size_t c = 0; c < count; c++) {
+            part[c & 1][place[c]]++;
         }
-        for (uint32_t i = 0; i < WM_CLASSES * WM_MAX_SYMBOLS; i++) {
-            const uint32_t at = i / WM_MAX_SYMBOLS << 9 | i % WM_MAX_SYMBOLS;
-            counts[i] += (int64_t)part[0][at] + part[1][at];
+        col = col + count == cols ? 0 : col + count;
+        row += col == 0;
+        counted += count;
+        for (uint32_t i = 0; (row == rows || counted > UINT64_C(1) << 31) && i < WM_CLASSES * WM_MAX_SYMBOLS; i++) {
+            const uint32_t from = i / WM_MAX_SYMBOLS << 9 | i % WM_MAX_SYMBOLS;
+            counts[i] += (int64_t)part[0][from] + part[1][from];
+            part[0][from] = part[1][from] = 0;
         }
+        counted = counted > UINT64_C(1) << 31 ? 0 : counted;
     }
     return beyond == 0;
 }

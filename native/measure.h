@@ -90,13 +90,15 @@ WM_INLINE double wm_squares(uint32_t dtype, const uint8_t *data, uint64_t cols, 
     return wm_square_row(dtype, data, cols, col, 0);
 }
 
-/* Nearest integer of a quotient of binary32, ties to even, at most 255. */
+/* Nearest integer of a quotient of binary32 that is not negative, ties to even, at most 255; NaN counts as large. Compared
+ * in integers, so that a compiler makes vectors of it. */
 WM_INLINE int32_t wm_nearest(float quotient) {
-    const float most = quotient < 256.0F ? quotient : 256.0F;
-    const int32_t whole = (int32_t)most;
-    const float rest = most - (float)whole;
-    const int32_t level = whole + (int32_t)((rest > 0.5F) | ((rest == 0.5F) & (whole & 1)));
-    return level > 255 ? 255 : level;
+    uint32_t bits;
+    memcpy(&bits, &quotient, sizeof bits);
+    const float most = wm_float(bits < 0x43800000 ? bits : 0x43800000); /* 256 */
+    const int32_t whole = (int32_t)most, rest = (int32_t)((most - (float)whole) * 0x1p24F);
+    const int32_t level = whole + ((rest + 0x7fffff + (whole & 1)) >> 24);
+    return level < 255 ? level : 255;
 }
 
 WM_INLINE int16_t wm_signed(uint32_t bits, int32_t level) {

@@ -305,18 +305,14 @@ static PyObject *histogram(PyObject *Py_UNUSED(self), PyObject *args) {
 }
 
 static PyObject *crc32(PyObject *Py_UNUSED(self), PyObject *args) {
-    const char *name;
     Py_buffer data;
-    if (!PyArg_ParseTuple(args, "sy*", &name, &data)) {
+    int plain;
+    if (!PyArg_ParseTuple(args, "y*p", &data, &plain)) {
         return NULL;
     }
-    const struct wm_path *path = path_of(name);
-    PyObject *result = NULL;
-    if (path != NULL) {
-        result = PyLong_FromUnsignedLong(wm_crc32(path, data.buf, (size_t)data.len));
-    }
+    const uint32_t crc = wm_crc32(data.buf, (size_t)data.len, plain);
     PyBuffer_Release(&data);
-    return result;
+    return PyLong_FromUnsignedLong(crc);
 }
 
 static PyObject *paths(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(none)) {
@@ -341,7 +337,7 @@ static PyMethodDef methods[] = {
     {"energies", energies, METH_VARARGS, "Write sums of squares of rows and columns; return whether all are finite."},
     {"quantize", quantize, METH_VARARGS, "Write the nearest level of every element."},
     {"histogram", histogram, METH_VARARGS, "Write the occurrences by class and level."},
-    {"crc32", crc32, METH_VARARGS, "Return the CRC-32 of data, as the decoder computes it."},
+    {"crc32", crc32, METH_VARARGS, "Return the CRC-32 of data; plain: without special instructions."},
     {NULL, NULL, 0, NULL},
 };
 

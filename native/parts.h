@@ -65,9 +65,9 @@ struct wm_share {
     uint32_t factor;
     uint16_t freq_less; /* 2^B - freq */
     uint16_t cum;
-    uint16_t freq;      /* 0: none */
+    uint16_t freq; /* 0: none */
     uint8_t shift, add;
-    uint32_t spare;
+    uint32_t none; /* all bits where there is no frequency */
 };
 
 struct wm_encoder {
@@ -78,18 +78,18 @@ struct wm_encoder {
     struct wm_share *share; /* [CLASSES][512] */
 };
 
-/* One row of a strip. */
-struct wm_row {
-    const int16_t *symbols;  /* [width] */
-    const int8_t *col_class; /* [width] */
-    int row_class;
+/* A strip of symbols: rows downwards, lanes of `width` columns. */
+struct wm_source {
+    const struct wm_encoder *encoder;
+    const int16_t *symbols; /* [rows][encoder->cols], from the strip's first column on */
+    const int8_t *row_class, *col_class;
+    uint64_t rows;
     uint32_t width;
 };
 
-/* Encode a row, its last lane first: words go downwards from `words`; the new place is returned. Up to 32 bytes below it
+/* Encode a strip, its last row first: words go downwards from `words`; the new place is returned. Up to 32 bytes below it
  * may be overwritten. *missing becomes other than 0 where a symbol has no frequency. */
-typedef uint8_t *wm_row_fn(const struct wm_encoder *encoder, uint32_t *state, const struct wm_row *row, uint8_t *words,
-                           uint32_t *missing);
+typedef uint8_t *wm_source_fn(const struct wm_source *source, uint32_t *state, uint8_t *words, uint32_t *missing);
 
 /* Add the squares of one row to the sums of its columns, and return its own. *infinite becomes other than 0 where an element is not finite. */
 typedef double wm_squares_fn(const uint8_t *data, uint64_t cols, double *col, uint32_t *infinite);
@@ -101,21 +101,26 @@ struct wm_path {
     wm_strip_fn *strip;       /* full strips, by class tables */
     wm_strip_fn *whole_strip; /* full strips, by slots.whole; NULL where the path has no use for it */
     wm_piece_fn *piece[WM_KINDS];
-    wm_row_fn *row;
+    wm_source_fn *encode;     /* full strips */
     wm_squares_fn *squares[3]; /* by dtype - 1 */
     wm_levels_fn *levels[3];
-    uint32_t (*crc)(const uint8_t *data, size_t size);
 };
 
-extern const struct wm_path wm_path_c;
+extern const struct wm_path wm_path_c, wm_path_avx2, wm_path_avx512, wm_path_neon;
+wm_strip_fn wm_whole_strip_avx512;
+void wm_avx2_setup(void);
 
+/* The fastest CRC-32 of this CPU. */
+extern uint32_t (*wm_crc)(const uint8_t *data, size_t size);
 uint32_t wm_crc_slicing(const uint8_t *data, size_t size);
 uint32_t wm_crc_continue(uint32_t crc, const uint8_t *data, size_t size);
 void wm_crc_setup(void);
+uint32_t wm_crc_clmul(const uint8_t *data, size_t size);
+void wm_crc_clmul_setup(void);
 
 /* Any width, any words: what the vector paths use for the last strip. */
 wm_strip_fn wm_strip_c;
-wm_row_fn wm_row_c;
+wm_source_fn wm_encode_c;
 
 WM_INLINE uint32_t wm_word(const uint8_t *at) {
     uint16_t word;

@@ -49,6 +49,7 @@ def done(text: str, doubt: str = "") -> None:
 ANY, TEXT, NAME, HEX, DECIMAL = ".*", ".+", r"\S(.*\S)?", "[0-9a-f]{64}", "0|[1-9][0-9]{0,38}"
 COUNT, POSITIVE, NULL, ROLE = range(2**53), range(1, 2**53), type(None), "approver|signer"
 VIEW, LEAF, RULES = "kernel|logical", 65536, dict(role=ROLE, threshold=POSITIVE)
+PATH = r"(?!(.*/)?\.{0,2}(/|\Z))[^\\\0]+"
 MOMENT = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3])(:[0-5][0-9]){2}Z"  # sort as text
 BASE64 = "(?=.)([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?"  # in one spelling
 PEM = "-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/]{2,64}={0,2}\n-----END CERTIFICATE-----\n"
@@ -82,7 +83,7 @@ ROW = dict(name=TEXT, dtype="|".join(BYTES), shape=[COUNT], stride=[COUNT], nbyt
 STATEMENT = dict(  # spec/manifest.md, "Statement"
     _type="https://in-toto.io/Statement/v1", predicateType="https://weighmaster.dev/manifest/v1",
     subject=[dict(name=TEXT, digest=dict(sha256=HEX))], predicate=dict(
-        product=TEXT, version=TEXT, serial=COUNT, reaction=f"halt|drain|fallback:{HEX}", derivation=NULL, answers=NULL,
+        product=TEXT, version=TEXT, serial=COUNT, reaction=f"halt|drain|fallback:{HEX}", answers=NULL,
         schemes=dict(environment="environment-v1", names="torch-names-v1", probeSet="probe-set-v1",
                      structure="structure-v1", table="manifest-v1", tensorDigest="tensor-digest-v1"),
         tables=[dict(stage="S[0-4]", view=VIEW, root=HEX, sha256=HEX, count=COUNT, bytes=DECIMAL), "stage view"],
@@ -94,9 +95,15 @@ STATEMENT = dict(  # spec/manifest.md, "Statement"
             "consumedBytes consumedHashedBytes hashedBytes unconsumedBytes naiveBytes".split(), DECIMAL) | dict(
                 excluded=[dict(name=TEXT, dtype="|".join(BYTES), shape=[COUNT], bytes=DECIMAL,
                      reason="kv-cache|opaque-handle|rng-state|workspace")])), validation=[dict(name=TEXT, sha256=HEX)],
-        sources=[dict(path=r"(?!(.*/)?\.{0,2}(/|\Z))[^\\\0]+", bytes=DECIMAL, sha256=HEX,
+        sources=[dict(path=PATH, bytes=DECIMAL, sha256=HEX,
                       role="code|config|other|preprocessor|template|tokenizer|weights")],
-        evidence=[dict(kind="cosign-blob|in-toto|oms-v1", sha256=HEX, key=HEX, files=POSITIVE), "sha256"]))
+        evidence=[dict(kind="cosign-blob|in-toto|oms-v1", sha256=HEX, key=HEX, files=POSITIVE), "sha256"],
+        derivation=(None, dict(format="weighmaster-pack-v1", pack=HEX, calibration=(None, HEX), encoder=dict(
+            name=TEXT, version=TEXT, profile="calibrated|datafree|exact",
+            bits=(None, r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,20})?")),
+            parents=[dict(path=PATH, bytes=DECIMAL, sha256=HEX), "path", 1], reports=[dict(
+                format=TEXT, sha256=HEX, metrics=[dict(name=r"[^\x00-\x1f\x7f]{1,200}",
+                    value=r"-?(0|[1-9][0-9]{0,308})(\.[0-9]{1,400})?"), "name"]), "sha256"]))))
 
 def conform(value: Any, form: Any, at: str) -> None:
     """Check a JSON value against a form."""
@@ -304,6 +311,19 @@ def check_table(data: bytes, file: str, view: str) -> list[Any]:
         rows.append(row)
     return rows
 
+def check_derivation(made: Any, validation: set[str]) -> None:
+    """Does what is said of the pack fit together (spec/manifest.md, "Derivation")?"""
+    if made is None:
+        return
+    encoder, paths = made["encoder"], [parent["path"].encode() for parent in made["parents"]]
+    need((encoder["bits"] is None) == (encoder["profile"] == "exact"), "encoder", "bits, but for exact", encoder)
+    need((made["calibration"] is None) == (encoder["profile"] != "calibrated"), "calibration", "if calibrated", made)
+    need(paths == sorted(paths), "derivation.parents", "rising paths", paths)
+    for report in made["reports"]:
+        names = [metric["name"] for metric in report["metrics"]]
+        need(names == sorted(names), "derivation.reports[].metrics", "rising names", names)
+        need(report["sha256"] in validation, "derivation.reports", "reports that validation names", report["sha256"])
+
 def check_files(payload: bytes, files: dict[str, bytes]) -> tuple[Any, str, str, list[Any]]:
     """Bind every file to the statement (spec/manifest.md, "Verification"); return predicate, root, gate table, rows."""
     statement = strict(payload, "statement", STATEMENT, exact=True)
@@ -317,6 +337,7 @@ def check_files(payload: bytes, files: dict[str, bytes]) -> tuple[Any, str, str,
     need("S0" in gate or None not in live, "predicate", "probeSet, coverage, structure and environment", live)
     environment, leaves = predicate["environment"] or {}, gate.replace("tensors", "leaves").replace("jsonl", "bin")
     need(all(e["files"] <= len(predicate["sources"]) for e in predicate["evidence"]), "evidence", "sources", "more")
+    check_derivation(predicate["derivation"], {report["sha256"] for report in predicate["validation"]})
     named = {file: table["sha256"] for file, table in tables.items()} | {"statement.json": sha256(payload).hexdigest(),
         "structure.jsonl": predicate["structure"], "environment.json": environment.get("sha256"),
         "policy.json": environment.get("policySha256"), "probe-set.safetensors": predicate["probeSet"]}

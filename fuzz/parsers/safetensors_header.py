@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""capture.safetensors_header.parse_header."""
+"""core.safetensors_header.parse_header."""
 
 from __future__ import annotations
 
 from fuzz.harness import round_trip
-from weighmaster.capture.safetensors_header import Header, parse_header
 from weighmaster.core.canonical import dumps
 from weighmaster.core.dtype import DTYPES, SAFETENSORS_NAMES
+from weighmaster.core.safetensors_header import Header, parse_header
 
 JSON = True
 SEEDS = ()

@@ -13,10 +13,18 @@ from weighmaster.flows.admission import Admission, Recheck, Verdict
 from weighmaster.flows.admit import Gate
 from weighmaster.flows.approve import read_unsigned, sign
 from weighmaster.flows.artefact import Manifest, SealedManifest, read_manifest
+from weighmaster.flows.derived import read_reference
 from weighmaster.flows.keep import write_trust
+from weighmaster.flows.pack_seal import PackClaim, sign_pack, verify_trusted_pack
+from weighmaster.flows.pack_verification import PackVerification, verify_pack
+from weighmaster.flows.packing import PackResult, pack_model
+from weighmaster.flows.report import WrittenReport, write_report
+from weighmaster.flows.report_run import ReportRun
 from weighmaster.flows.selftest import self_test
 from weighmaster.flows.trusted import read_trust
+from weighmaster.flows.unpacking import Unpacked, unpack, unpack_model
 from weighmaster.flows.weigh import weigh, weigh_files
+from weighmaster.pack.reader import Pack, Rebuilt, open_pack
 from weighmaster.seal.keys import PrivateKey, PublicKey, load_private, load_public
 from weighmaster.seal.trust import (
     Authority,
@@ -40,12 +48,18 @@ __all__ = [
     "Identity",
     "Manifest",
     "Opened",
+    "Pack",
+    "PackClaim",
+    "PackResult",
+    "PackVerification",
     "Policy",
     "PrivateKey",
     "ProbeSet",
     "ProductRule",
     "PublicKey",
+    "Rebuilt",
     "Recheck",
+    "ReportRun",
     "RoleThreshold",
     "RootKey",
     "Roots",
@@ -57,19 +71,30 @@ __all__ = [
     "TimestampAuthority",
     "Trust",
     "TrustedKey",
+    "Unpacked",
     "Verdict",
     "VerifiedTrust",
+    "WrittenReport",
     "compare",
     "load_private",
     "load_public",
     "open_model",
+    "open_pack",
+    "pack_model",
     "read_manifest",
     "read_policy",
+    "read_reference",
     "read_trust",
     "read_unsigned",
     "self_test",
     "sign",
+    "sign_pack",
+    "unpack",
+    "unpack_model",
+    "verify_pack",
+    "verify_trusted_pack",
     "weigh",
     "weigh_files",
+    "write_report",
     "write_trust",
 ]

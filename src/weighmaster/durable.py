@@ -20,7 +20,9 @@ MAX_DOCUMENT: Final = 1 << 30
 """Bytes: no document of ours is larger; a larger file is refused before it is read."""
 
 
-def write_atomically(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644, replace: bool = True) -> None:
+def write_atomically(
+    path: Path, data: bytes | Iterable[bytes | memoryview], *, mode: int = 0o644, replace: bool = True
+) -> None:
     """Write `data` to `path` so that a reader, a crash or a full disk never sees a part of it.
 
     Args:
@@ -33,7 +35,7 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0
         UsageError: `path` exists and `replace` is false.
         StorageError: the file system refused (full disk, permissions); nothing is left behind.
     """
-    pieces = (data,) if isinstance(data, bytes) else data
+    pieces: Iterable[bytes | memoryview] = (data,) if isinstance(data, bytes) else data
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -58,18 +60,23 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold the exclusive lock of a directory, against other processes that ask for it (flock(2)).
+
+    Args:
+        directory: must exist.
+        wait: until whoever holds the lock lets it go; otherwise that is an error.
 
     Raises:
         StorageError: there is no such directory, or it cannot be opened or locked.
+        UsageError: another holds the lock, and `wait` is false.
     """
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise StorageError(f"{directory}: cannot be locked: {error.strerror or error}") from error
     try:
-        _lock(fd, directory)
+        _lock(fd, directory, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         # Closing alone would not do: a process forked meanwhile holds the same open directory, and with it the lock.
@@ -78,9 +85,11 @@ def locked(directory: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def _lock(fd: int, directory: Path) -> None:
+def _lock(fd: int, directory: Path, how: int) -> None:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        fcntl.flock(fd, how)
+    except BlockingIOError:
+        raise UsageError(f"{directory}: another process is at work in it") from None
     except OSError as error:  # NFS has no exclusive lock of a directory
         raise StorageError(f"{directory}: cannot be locked: {error.strerror or error}") from error
 

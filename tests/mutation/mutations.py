@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, TypeAlias, get_args
 
-from weighmaster.core import environment, manifest, policy, source, statement, structure
+from weighmaster.core import derivation, environment, manifest, policy, source, statement, structure
 from weighmaster.core.canonical import loads
 from weighmaster.core.dtype import DTYPES
 from weighmaster.core.tensor import ViewKind
@@ -59,6 +59,7 @@ _LISTS: Final[tuple[Sequence[str], ...]] = (
     get_args(environment.Scope),
     get_args(policy.Comparison),
     get_args(policy.Level),
+    derivation.PROFILES,
     manifest.LAYOUTS,
     manifest.ROLES,
     manifest.STAGES,

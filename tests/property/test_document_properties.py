@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from weighmaster.core.canonical import MAX_SAFE_INTEGER, dumps, loads_canonical
+from weighmaster.core.derivation import Derivation, Encoder, Parent, Report
 from weighmaster.core.dtype import DTYPES
 from weighmaster.core.environment import Environment, Fact, Scope, parse_environment
 from weighmaster.core.judgement import environment_faults
@@ -91,6 +93,34 @@ SOURCES = st.builds(
     nbytes=BYTES,
     sha256=DIGESTS,
 )
+PARENTS = st.lists(st.sampled_from(["a.safetensors", "b/c", "ü/中"]), min_size=1, unique=True).map(
+    lambda names: tuple(
+        Parent(path=name, nbytes=len(name), sha256="0" * 64) for name in sorted(names, key=lambda name: name.encode())
+    )
+)
+
+
+@st.composite
+def derivations(draw: st.DrawFn) -> Derivation:
+    """Where weights come from, for any profile."""
+    profile = draw(st.sampled_from(["calibrated", "datafree", "exact"]))
+    bits = None if profile == "exact" else draw(st.sampled_from(["3", "4.25"]))
+    return Derivation(
+        pack=draw(DIGESTS),
+        encoder=Encoder(name=draw(WORDS), version=draw(WORDS), profile=profile, bits=bits),
+        calibration=draw(DIGESTS) if profile == "calibrated" else None,
+        parents=draw(PARENTS),
+    )
+
+
+REPORTS = st.builds(
+    Report,
+    format=WORDS,
+    sha256=DIGESTS,
+    metrics=st.dictionaries(
+        st.sampled_from(["a", "b.c", "klMean"]), st.decimals(-(10**9), 10**9, places=4).map(lambda d: f"{d:f}".lstrip())
+    ).map(lambda found: tuple(sorted(found.items()))),
+)
 ENTRIES = st.builds(
     TableEntry,
     stage=st.sampled_from(["S0", "S1", "S2", "S3", "S4"]),
@@ -115,6 +145,8 @@ def statements(draw: st.DrawFn) -> Statement:
         policy=st.just("environment-policy-v1"),
         policy_sha256=DIGESTS,
     )
+    derivation = draw(st.none() | derivations())
+    reports = tuple(draw(st.lists(REPORTS, max_size=2, unique_by=lambda report: report.sha256)))
     return Statement(
         product=draw(WORDS),
         version=draw(WORDS),
@@ -128,7 +160,8 @@ def statements(draw: st.DrawFn) -> Statement:
         structure=draw(DIGESTS) if live else None,
         environment=draw(reference) if live else None,
         sources=tuple(draw(st.lists(SOURCES, max_size=2))),
-        validation=tuple(draw(st.lists(st.tuples(WORDS, DIGESTS), max_size=2))),
+        validation=(*draw(st.lists(st.tuples(WORDS, DIGESTS), max_size=2)), *(("r", r.sha256) for r in reports)),
+        derivation=replace(derivation, reports=reports) if derivation else None,
         reaction=draw(st.sampled_from(["halt", "drain"]) | DIGESTS.map(lambda root: f"fallback:{root}")),
     )
 

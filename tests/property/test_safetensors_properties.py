@@ -16,8 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from weighmaster.capture.safetensors_files import open_file
-from weighmaster.capture.safetensors_write import safetensors_bytes
 from weighmaster.core.dtype import DTYPES, SAFETENSORS_NAMES
+from weighmaster.core.safetensors_write import safetensors_bytes
 from weighmaster.core.tensor import TensorView
 from weighmaster.errors import MalformedArtefact, SourceFault
 

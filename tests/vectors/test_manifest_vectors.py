@@ -43,8 +43,8 @@ def opened(case: str) -> Manifest:
 
 
 def test_vectors_are_all_there() -> None:
-    assert len(POSITIVE) == 6
-    assert len(NEGATIVE) == 58
+    assert len(POSITIVE) == 8
+    assert len(NEGATIVE) == 72
 
 
 @pytest.mark.parametrize("case", POSITIVE)

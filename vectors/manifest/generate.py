@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from weighmaster.capture.safetensors_write import safetensors_bytes
 from weighmaster.core import merkle
 from weighmaster.core.canonical import dumps
 from weighmaster.core.digest import digest_bytes
 from weighmaster.core.environment import Environment, Fact
+from weighmaster.core.safetensors_write import safetensors_bytes
 from weighmaster.core.selftest import pattern
 
 Json = dict[str, Any]
@@ -65,6 +65,29 @@ ROWS: Final[list[Json]] = [
     row("model.rope#cos", b"", dtype="float32", shape=[0], role="attribute"),
     row("steps", pattern(8), dtype="int64", shape=[], stride=[], role="non-persistent-buffer"),
 ]
+DERIVATION: Final[Json] = {
+    "calibration": sha256(b"tokens"),
+    "encoder": {"bits": "4.5", "name": "weighmaster", "profile": "calibrated", "version": "0.1.0"},
+    "format": "weighmaster-pack-v1",
+    "pack": sha256(b"pack"),
+    "parents": [
+        {"bytes": "300344", "path": "model-00001-of-00002.safetensors", "sha256": sha256(b"first")},
+        {"bytes": "8192", "path": "model-00002-of-00002.safetensors", "sha256": sha256(b"second")},
+    ],
+    "reports": [
+        {
+            "format": "weighmaster-report-v1",
+            "metrics": [{"name": "klMean", "value": "0.00052"}, {"name": "perplexityRatio", "value": "1.0011"}],
+            "sha256": sha256(b"report"),
+        }
+    ],
+}
+EXACT: Final[Json] = {
+    **DERIVATION,
+    "calibration": None,
+    "encoder": {**DERIVATION["encoder"], "bits": None, "profile": "exact"},
+    "reports": [],
+}
 STRUCTURE: Final = b"".join(
     dumps({"kind": kind, "path": path, "value": value}) + b"\n"
     for path, kind, value in [("", "class", "m.Model"), ("", "training", "false"), ("#eps", "scalar", "0x1.0p-20")]
@@ -274,6 +297,8 @@ def positive() -> dict[str, Case]:
         "at_rest": good(at_rest()),
         "exclusion": good(stated(lambda v: v["predicate"]["coverage"].update(excluded=[excluded]))),
         "fallback": good(stated(lambda v: v["predicate"].update(reaction=f"fallback:{root}"))),
+        "derivation": good(stated(lambda v: v["predicate"].update(derivation=DERIVATION))),
+        "derivation_exact": good(stated(lambda v: v["predicate"].update(derivation=EXACT))),
         "without_copy_of_the_statement": good(live() | {"../payload.json": live()[STATEMENT]}),
     }
 
@@ -446,6 +471,59 @@ def negative_statements() -> dict[str, Case]:
     }
 
 
+def negative_derivations() -> dict[str, Case]:
+    """Return statements of models from packs whose derivation does not follow the format, one fault each."""
+
+    def derived(contains: list[str], edit: Edit) -> Case:
+        value: Json = json.loads(json.dumps(DERIVATION))
+        edit(value)
+        return bad(
+            "MalformedArtefact",
+            ["predicate", *contains],
+            stated(lambda v: v["predicate"].update(derivation=value)),
+        )
+
+    other = sha256(b"another report")
+    return {
+        "derivation_key_unknown_fail": derived(["derivation.note", "an unknown key"], lambda d: d.update(note="")),
+        "derivation_key_missing_fail": derived(["derivation.pack", "no such key"], lambda d: d.pop("pack")),
+        "derivation_format_fail": derived(["derivation.format"], lambda d: d.update(format="weighmaster-pack-v2")),
+        "derivation_profile_fail": derived(
+            ["derivation.encoder.profile", "'trellis'"], lambda d: d["encoder"].update(profile="trellis")
+        ),
+        "derivation_bits_of_exact_fail": derived(
+            ["derivation.encoder", "bits stand with every profile but exact"],
+            lambda d: d["encoder"].update(profile="exact"),
+        ),
+        "derivation_calibration_gone_fail": derived(
+            ["a calibration stands with the profile calibrated alone"], lambda d: d.update(calibration=None)
+        ),
+        "derivation_bits_number_fail": derived(
+            ["derivation.encoder.bits", "a number"], lambda d: d["encoder"].update(bits=5)
+        ),
+        "derivation_without_parents_fail": derived(["no weight file was packed"], lambda d: d.update(parents=[])),
+        "derivation_parents_unsorted_fail": derived(
+            ["parents are not strictly ascending"], lambda d: d["parents"].reverse()
+        ),
+        "derivation_parent_path_fail": derived(
+            ["expected a relative path", "'../w'"], lambda d: d["parents"][0].update(path="../w")
+        ),
+        "derivation_report_unnamed_fail": derived(
+            [f"validation does not name the report {other}"], lambda d: d["reports"][0].update(sha256=other)
+        ),
+        "derivation_report_twice_fail": derived(
+            ["a report stands twice"], lambda d: d["reports"].append(d["reports"][0])
+        ),
+        "derivation_metric_fail": derived(
+            ["expected a decimal number in a string, found '5.2e-4'"],
+            lambda d: d["reports"][0]["metrics"][0].update(value="5.2e-4"),
+        ),
+        "derivation_metrics_unsorted_fail": derived(
+            ["metrics are not strictly ascending"], lambda d: d["reports"][0]["metrics"].reverse()
+        ),
+    }
+
+
 def negative_tables() -> dict[str, Case]:
     """Return tables that are named and signed, and do not follow the format, one fault each."""
 
@@ -479,7 +557,7 @@ def negative_tables() -> dict[str, Case]:
 
 def write(directory: Path) -> None:
     """Write every case into a folder of its own; ``payload.json`` is what was signed, if not the copy."""
-    cases = positive() | negative_files() | negative_statements() | negative_tables()
+    cases = positive() | negative_files() | negative_statements() | negative_derivations() | negative_tables()
     for name, (files, expect) in cases.items():
         manifest = directory / name / "manifest"
         manifest.mkdir(parents=True, exist_ok=True)

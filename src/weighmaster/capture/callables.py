@@ -16,7 +16,7 @@ import torch
 from weighmaster.capture.torch_export import open_program
 from weighmaster.errors import Fault, UsageError, WeighmasterError
 
-__all__ = ["call_for_model"]
+__all__ = ["call_for_model", "find_callable"]
 
 _WANTED: Final = "a torch.nn.Module, (torch.nn.Module, example inputs) or a torch.export.ExportedProgram"
 _PAIR: Final = 2
@@ -32,11 +32,8 @@ def call_for_model(spec: str) -> tuple[torch.nn.Module, object, tuple[Fault, ...
         UsageError: no such module or attribute; it is not callable, raises, or returns something else.
         WeighmasterError: as the callable raised it.
     """
-    module, _, attribute = spec.partition(":")
-    if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
-        raise UsageError(f"{spec}: expected module:callable, such as serving.app:load_model, and no such file is there")
     with _current_directory():
-        function = _attribute(_import(module, spec), attribute, spec)
+        function = _find(spec)
         try:
             result = function()
         except WeighmasterError:
@@ -44,6 +41,23 @@ def call_for_model(spec: str) -> tuple[torch.nn.Module, object, tuple[Fault, ...
         except Exception as error:  # foreign code raises anything; it is chained
             raise UsageError(f"{spec}: the call raised {type(error).__name__}: {error}") from error
     return _model(result, spec)
+
+
+def find_callable(spec: str) -> Any:
+    """Import the module before the colon, the current directory first on the path, and return what stands after it.
+
+    Raises:
+        UsageError: no such module or attribute, or it is not callable.
+    """
+    with _current_directory():
+        return _find(spec)
+
+
+def _find(spec: str) -> Any:
+    module, _, attribute = spec.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+        raise UsageError(f"{spec}: expected module:callable, such as serving.app:load_model, and no such file is there")
+    return _attribute(_import(module, spec), attribute, spec)
 
 
 @contextlib.contextmanager

@@ -13,14 +13,16 @@ import torch
 
 from weighmaster.capture.safetensors_files import open_checkpoint
 from weighmaster.durable import read_whole
-from weighmaster.errors import Fault, MalformedArtefact, StageFault, UsageError
+from weighmaster.errors import Fault, Faults, MalformedArtefact, StageFault, UsageError, WeighmasterError
+from weighmaster.pack.packed import INDEX
+from weighmaster.pack.reader import open_pack
 
 try:
     import transformers
 except ImportError as _error:
     raise UsageError("a Hugging Face directory is loaded with transformers: pip install 'weighmaster[hf]'") from _error
 
-__all__ = ["load_directory", "loading_faults"]
+__all__ = ["load_directory", "loading_faults", "model_class", "quiet"]
 
 _SINGLE: Final = "model.safetensors"
 _INDEX: Final = "model.safetensors.index.json"
@@ -35,7 +37,8 @@ def load_directory(directory: Path) -> tuple[torch.nn.Module, object, tuple[Faul
 
     Remote code is off and nothing is downloaded. transformers takes ``model.safetensors``, then its index, then
     ``pytorch_model.bin`` (with ``weights_only``: nothing in a pickle is executed). A quantization in the configuration
-    is applied by transformers.
+    is applied by transformers. The tensors of a pack are rebuilt, each compared with its digest, and so are the other
+    files of a pack that are read; its origin is not checked here.
 
     Not reported, because the class declares it so: keys that it leaves out of its checkpoints
     (``_keys_to_ignore_on_load_missing``, ``..._unexpected``) and tied weights that the checkpoint holds once. Casts to
@@ -43,13 +46,17 @@ def load_directory(directory: Path) -> tuple[torch.nn.Module, object, tuple[Faul
 
     Raises:
         UsageError: the class is unknown or needs remote code, or transformers cannot load it; the cause is chained.
-        MalformedArtefact: ``config.json`` or a safetensors file breaks its format.
+        MalformedArtefact: ``config.json`` or a safetensors file breaks its format, or a pack does.
+        TensorFault: a tensor of a pack is not that of its index.
+        SourceFault: another file of a pack is not that of its index.
         StorageError: a file cannot be read.
     """
-    loader = _loader(_config(directory / "config.json"), directory)
+    if (directory / INDEX).exists():
+        _prepare_pack(directory)
+    loader = model_class(directory)
     _check_safetensors(directory)
     try:
-        with _quiet():
+        with quiet():
             model, report = loader.from_pretrained(
                 str(directory),
                 dtype="auto",
@@ -58,6 +65,8 @@ def load_directory(directory: Path) -> tuple[torch.nn.Module, object, tuple[Faul
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # else the first report is an error without names; each is a fault below
             )
+    except (WeighmasterError, Faults):  # of a pack: a tensor that is not that of the index, say
+        raise
     except Exception as error:  # foreign code raises anything; it is chained
         what = f"{type(error).__name__}: {_show(error)}"
         raise UsageError(f"{directory}: transformers {transformers.__version__} cannot load it: {what}") from error
@@ -107,9 +116,15 @@ def _config(file: Path) -> Mapping[str, Any]:
     return config
 
 
-def _loader(config: Mapping[str, Any], directory: Path) -> Any:
-    """Return the class named by ``architectures[0]``; `AutoModel` where the configuration names none."""
-    file = str(directory / "config.json")
+def model_class(directory: Path) -> Any:
+    """Return the class named by ``architectures[0]``; `AutoModel` where the configuration names none.
+
+    Raises:
+        UsageError: transformers does not have it, or it is remote code.
+        MalformedArtefact: ``config.json`` breaks its format.
+        StorageError: it cannot be read.
+    """
+    config, file = _config(directory / "config.json"), str(directory / "config.json")
     names = config.get("architectures")
     if names is None or names == []:
         if "auto_map" in config:
@@ -129,6 +144,16 @@ def _loader(config: Mapping[str, Any], directory: Path) -> Any:
     )
 
 
+def _prepare_pack(directory: Path) -> None:
+    """Register the loading of packs, and check the files of this one that transformers will read."""
+    from weighmaster.capture.hf_directory import read_beside  # noqa: PLC0415
+    from weighmaster.capture.hf_hooks import install  # noqa: PLC0415  # changes transformers: only where there is a pack
+
+    install()
+    with open_pack(directory) as pack:
+        read_beside(pack)
+
+
 def _check_safetensors(directory: Path) -> None:
     """Read the headers by our strict rules first: errors then name file and field."""
     if (directory / _SINGLE).exists():
@@ -138,7 +163,7 @@ def _check_safetensors(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep progress bars out of logs; put the setting back."""
     logging = transformers.utils.logging
     shown = logging.is_progress_bar_enabled()

@@ -10,11 +10,11 @@ from typing import Any, Final
 import torch
 from torch.utils._pytree import tree_leaves
 
-from weighmaster.capture.safetensors_header import parse_header
-from weighmaster.capture.safetensors_write import safetensors_bytes
 from weighmaster.capture.torch_storage import dtype_name
 from weighmaster.core.canonical import dumps, loads_canonical
 from weighmaster.core.fields import Fields
+from weighmaster.core.safetensors_header import parse_header
+from weighmaster.core.safetensors_write import safetensors_bytes
 from weighmaster.errors import MalformedArtefact, UsageError
 
 __all__ = ["SCHEME", "SEED", "ProbeSet", "from_examples", "parse_probe_set"]

@@ -22,6 +22,9 @@ config         ``config.json configuration.json generation_config.json quantize_
 other          everything else
 =============  =====================================================================================================
 
+In a pack, which a directory with a ``pack.index`` is, that file is of role weights, and seals beside it
+(``*.sigstore.json``) are ignored: they are over the pack root, and more of them may come.
+
 Names are matched as they are spelt: loaders on Linux do so too.
 
 Symbolic links: a link to a file is followed only if its target, fully resolved, lies within the model directory, or
@@ -31,17 +34,17 @@ directly in the ``blobs`` folder of the Hugging Face cache that the directory is
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import stat
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from weighmaster.core.source import Source, path_problem, source_faults
+from weighmaster.core.source import CODE_SUFFIXES, Source, path_problem, source_faults
 from weighmaster.errors import MalformedArtefact, SourceFault, StorageError, UsageError
+from weighmaster.pack.directory import is_seal
+from weighmaster.pack.packed import INDEX
+from weighmaster.safetensors_file import FileState, open_regular
 
 __all__ = [
     "MAX_FOLDERS",
@@ -119,10 +122,9 @@ _WEIGHTS: Final = (
     ".npy",
     ".index.json",
 )
-_CODE: Final = (".py", ".pyc", ".so", ".cu", ".cpp", ".cubin", ".ptx")
 _BY_SUFFIX: Final[dict[str, str]] = {
     **dict.fromkeys(_WEIGHTS, "weights"),
-    **dict.fromkeys(_CODE, "code"),
+    **dict.fromkeys(CODE_SUFFIXES, "code"),
     ".jinja": "template",
     ".model": "tokenizer",
     ".tiktoken": "tokenizer",
@@ -150,42 +152,11 @@ def is_source(path: str) -> bool:
     return role_of(name) is not None and not any(folder.startswith(".") for folder in folders)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileState:
-    """What the kernel says about an open file; two equal states mean that nothing known changed in between.
-
-    A change is noticed as finely as the file system keeps time (often 1 to 4 ms); permissions and hard links count too.
-    """
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, fd: int) -> FileState:
-        """Return the state of an open file descriptor."""
-        st = os.fstat(fd)
-        return cls(device=st.st_dev, inode=st.st_ino, size=st.st_size, mtime_ns=st.st_mtime_ns, ctime_ns=st.st_ctime_ns)
-
-    def require_same(self, now: FileState, file: str) -> None:
-        """Compare with a later state of the same file.
-
-        Raises:
-            SourceFault: it changed; names the file and what differs.
-        """
-        names = [f.name for f in fields(self) if getattr(self, f.name) != getattr(now, f.name)]
-        if names:
-            before, after = (", ".join(f"{n} {getattr(s, n)}" for n in names) for s in (self, now))
-            raise SourceFault(file, "the file changed while it was read", expected=before, found=after)
-
-
-def source_files(path: Path | str) -> tuple[Source, ...]:
+def source_files(path: Path | str, *, progress: Callable[[int], None] | None = None) -> tuple[Source, ...]:
     """Return every file of a model directory with its role and digest, ordered by the UTF-8 bytes of its path.
 
     Each file is read once, in pieces of 1 MiB; nothing is cached. `path` may be a single file: then it is the only
-    entry, whatever its name.
+    entry, whatever its name. `progress` is called with numbers of bytes as they are digested.
 
     Raises:
         UsageError: there is no such file or directory.
@@ -197,10 +168,10 @@ def source_files(path: Path | str) -> tuple[Source, ...]:
     top = Path(path)
     if top.is_dir():
         root = resolve_directory(top)
-        found = [_digest(root, relative, role) for relative, role in _walk(root, "")]
+        found = [_digest(root, relative, role, progress) for relative, role in _walk(root, "")]
     else:
         root = resolve_directory(top.parent)
-        found = [_digest(root, top.name, role_of(top.name) or "other")]
+        found = [_digest(root, top.name, role_of(top.name) or "other", progress)]
     return tuple(sorted(found, key=lambda source: source.path.encode("utf-8")))
 
 
@@ -211,12 +182,13 @@ def _walk(root: Path, folder: str) -> Iterator[tuple[str, str]]:
             listed = sorted(entries, key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
         raise StorageError(f"{root / folder}: cannot be listed: {error.strerror or error}") from error
+    in_pack = (root / INDEX).is_file()
     for entry in listed:
         relative = f"{folder}/{entry.name}" if folder else entry.name
         if _is_folder(entry):
             yield from _descend(root, relative, entry)
-        elif (role := role_of(entry.name)) is not None:
-            yield relative, role
+        elif (role := role_of(entry.name)) is not None and not (in_pack and is_seal(relative)):
+            yield relative, "weights" if in_pack and relative == INDEX else role
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -240,7 +212,7 @@ def _descend(root: Path, relative: str, entry: os.DirEntry[str]) -> Iterator[tup
     yield from _walk(root, relative)
 
 
-def _digest(root: Path, relative: str, role: str) -> Source:
+def _digest(root: Path, relative: str, role: str, progress: Callable[[int], None] | None) -> Source:
     problem = path_problem(relative)
     if problem is not None:
         raise MalformedArtefact(str(root), repr(relative), expected="a UTF-8 name without backslashes", found=problem)
@@ -253,6 +225,8 @@ def _digest(root: Path, relative: str, role: str) -> Source:
         while count := os.readv(fd, [buffer]):
             hasher.update(piece[:count])
             nbytes += count
+            if progress is not None:
+                progress(count)
         before.require_same(FileState.of(fd), str(root / relative))
     except OSError as error:
         raise StorageError(f"{root / relative}: cannot be read: {error.strerror or error}") from error
@@ -325,42 +299,3 @@ def resolve_directory(directory: Path) -> Path:
         return directory.resolve(strict=True)
     except (OSError, RuntimeError) as error:
         raise UsageError(f"{directory}: {getattr(error, 'strerror', None) or error}") from None
-
-
-def open_regular(resolved: Path) -> int:
-    """Open a regular file for reading; never a link, a pipe, a socket or a device, and never waiting for one.
-
-    Args:
-        resolved: as `resolve_within` returns it.
-
-    Returns:
-        A file descriptor, which the caller closes.
-
-    Raises:
-        UsageError: there is no such file.
-        MalformedArtefact: it is not a regular file.
-        StorageError: it cannot be opened.
-    """
-    try:
-        fd = os.open(resolved, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"{resolved}: {error.strerror}") from None
-    except OSError as error:
-        if error.errno in {errno.ELOOP, errno.ENXIO}:  # a link put there meanwhile; a socket
-            raise _irregular(resolved, "a link" if error.errno == errno.ELOOP else "a socket or device") from None
-        raise StorageError(f"{resolved}: cannot be opened: {error.strerror or error}") from error
-    mode = os.fstat(fd).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(fd)
-        raise _irregular(resolved, _kind(mode))
-    return fd
-
-
-def _irregular(path: Path, found: str) -> MalformedArtefact:
-    return MalformedArtefact(str(path), "", expected="a regular file", found=found)
-
-
-def _kind(mode: int) -> str:
-    if stat.S_ISDIR(mode):
-        return "a directory"
-    return "a pipe" if stat.S_ISFIFO(mode) else "a device"

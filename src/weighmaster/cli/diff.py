@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 DESCRIPTION: Final = """\
 Compare two manifests as the gate would compare a manifest with a live model: environment (4), sources (5), method (6),
-structure (7), tensor set (8), tensor digests (9), exclusions (10). Product, version and serial are printed and not
-compared. Signatures are not checked. Exit code 0 where nothing differs, else that of the lowest step that does.
+structure (7), tensor set (8), tensor digests (9), exclusions (10). Product, version, serial and the pack that weights
+were rebuilt from are printed and not compared. Signatures are not checked. Exit code 0 where nothing differs, else that
+of the lowest step that does.
 
 Environments are judged under the policy of A, or the one given: each finding names the rule that it falls under, or the
 default, and its level. What the policy lets pass (inform) is listed and changes no exit code. With --environment, A and
@@ -79,9 +80,13 @@ def _manifests(args: argparse.Namespace, policy: Policy | None) -> Outcome:
     used = policy or a.policy or DEFAULT_POLICY
     judged = _judged(a.environment, b.environment, used)
     found = [*_environment(a, b), *_explained(judged), *_differences(a, b)]
-    document = {"a": identity(a.statement), "b": identity(b.statement), "signaturesChecked": False}
+    document = {
+        side: {**identity(m.statement), "derivation": d.to_json() if (d := m.statement.derivation) else None}
+        for side, m in (("a", a), ("b", b))
+    }
     rows = [("a", _line(a.statement)), ("b", _line(b.statement)), ("signatures", "not checked")]
-    return _outcome(document, [*rows, _policy_row(args, used)], found, judged, args.show)
+    head = {**document, "signaturesChecked": False}
+    return _outcome(head, [*rows, _policy_row(args, used)], found, judged, args.show)
 
 
 def _documents(args: argparse.Namespace, policy: Policy | None) -> Outcome:
@@ -126,7 +131,8 @@ def _outcome(
 
 
 def _line(statement: Statement) -> str:
-    return f"{statement.product} {statement.version}, serial {statement.serial}, root {statement.gate_table.root}"
+    made = "" if statement.derivation is None else f"\nrebuilt from pack {statement.derivation.pack}"
+    return f"{statement.product} {statement.version}, serial {statement.serial}, root {statement.gate_table.root}{made}"
 
 
 def _findings(faults: tuple[Fault, ...], shown: int | None) -> str:

@@ -13,7 +13,7 @@ __all__ = ["Failure", "describe", "fault_documents", "fault_lines"]
 
 _EXTRAS: Final = {
     "bitsandbytes": "bitsandbytes",
-    "numpy": "weighmaster[torch]",
+    "numpy": "weighmaster[pack]",
     "pkcs11": "weighmaster[hsm]",
     "rfc3161_client": "weighmaster[time]",
     "safetensors": "weighmaster[hf]",

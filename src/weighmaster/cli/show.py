@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``weighmaster show``: print what a manifest says."""
+"""``weighmaster show``: print what a manifest or a pack says."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import weighmaster as wm
+from weighmaster.cli.pack_summary import is_pack
 from weighmaster.cli.printing import columns, count, pairs
+from weighmaster.cli.show_pack import show_pack
 from weighmaster.cli.summary import (
     coverage_pairs,
+    derivation_pairs,
     evidence_pairs,
     identity_pairs,
     policy_line,
@@ -18,6 +21,7 @@ from weighmaster.cli.summary import (
     table_pairs,
 )
 from weighmaster.cli.verb import Outcome
+from weighmaster.errors import UsageError
 
 if TYPE_CHECKING:
     from weighmaster.core.policy import Rule
@@ -26,12 +30,16 @@ if TYPE_CHECKING:
 
 DESCRIPTION: Final = """\
 Print what a manifest says. Its files are checked against its statement; its signatures are NOT checked: use
-weighmaster verify for that."""
+weighmaster verify for that.
+
+A directory with a pack.index is a pack: its index, the set of its files and the headers of its shards are checked, its
+tensors and its origin are not."""
 
 EXAMPLES: Final = (
     ("weighmaster show manifest", "identity, tables, coverage, environment class, sources"),
     ("weighmaster show manifest --tensors", "the table that the gate compares, row by row"),
     ("weighmaster show manifest --environment --structure --json", "everything, as JSON"),
+    ("weighmaster show model.pack", "a pack: bits per weight, how it was made, its files, the decoder in use"),
 )
 
 _RULE_HEADER: Final = ("rule", "comparison", "on difference", "on missing", "reference")
@@ -40,14 +48,19 @@ _UNSIGNED: Final = "signatures not checked: anybody can have written this (weigh
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("manifest", metavar="DIR", type=Path, help="manifest directory")
-    parser.add_argument("--tensors", action="store_true", help="print the table that the gate compares")
+    parser.add_argument("manifest", metavar="DIR", type=Path, help="manifest directory, or a pack")
+    tensors = "print the table that the gate compares, or the tensors of a pack"
+    parser.add_argument("--tensors", action="store_true", help=tensors)
     parser.add_argument("--environment", action="store_true", help="print the facts of the environment, and the rules")
     parser.add_argument("--structure", action="store_true", help="print the facts of the structure")
 
 
 def run(args: argparse.Namespace) -> Outcome:
-    """Read the manifest and print the parts asked for."""
+    """Read the manifest or pack, and print the parts asked for."""
+    if is_pack(args.manifest):
+        if args.environment or args.structure:
+            raise UsageError(f"{args.manifest}: is a pack, which has no environment and no structure")
+        return show_pack(args.manifest, tensors=args.tensors)
     manifest = wm.read_unsigned(args.manifest)
     bundles = wm.read_manifest(args.manifest).bundles
     statement = manifest.statement
@@ -93,6 +106,7 @@ def _head(manifest: Manifest, bundles: list[str]) -> str:
         ("structure", statement.structure or "none"),
         ("sources", "\n".join([count(len(statement.sources), "file"), *_sources(statement)])),
         *evidence_pairs(statement),
+        *derivation_pairs(statement),
         ("reaction", statement.reaction),
     ]
     return pairs(rows)

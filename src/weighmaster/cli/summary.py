@@ -6,14 +6,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from weighmaster.cli.printing import count, share
+from weighmaster.core.pack_statement import PackStatement
 from weighmaster.core.policy import Policy
 from weighmaster.core.statement import Coverage, Statement
 
 __all__ = [
     "coverage_pairs",
+    "derivation_pairs",
     "evidence_pairs",
     "identity",
     "identity_pairs",
+    "pack_identity",
+    "pack_statement_pairs",
     "policy_line",
     "statement_document",
     "table_pairs",
@@ -32,6 +36,44 @@ def identity(statement: Statement) -> dict[str, object]:
     }
 
 
+def pack_identity(statement: PackStatement) -> dict[str, object]:
+    """Return what the statement of a pack's seal says, as JSON."""
+    return {
+        "product": statement.product,
+        "version": statement.version,
+        "serial": statement.serial,
+        "root": statement.root,
+        "encoder": statement.encoder.to_json(),
+        "calibration": statement.calibration,
+        "tensorsRoot": statement.tensors,
+        "reports": [report.to_json() for report in statement.reports],
+    }
+
+
+def pack_statement_pairs(statement: PackStatement) -> Pairs:
+    """Return the lines that identify a signed pack."""
+    return [
+        ("product", f"{statement.product} {statement.version}, serial {statement.serial}"),
+        ("pack root", statement.root),
+        ("tensors", f"root {statement.tensors} (unpacked, at rest)"),
+        ("encoder", str(statement.encoder)),
+        *([("reports", "\n".join(map(str, statement.reports)))] if statement.reports else []),
+    ]
+
+
+def derivation_pairs(statement: Statement) -> Pairs:
+    """Return lines about the pack that the weights were rebuilt from, and about reports, where there are any."""
+    rows = []
+    if statement.derivation is not None:
+        made = statement.derivation
+        rows.append(("rebuilt from", f"pack {made.pack}\n{made.encoder}"))
+        rows.append(("packed from", "\n".join(f"{p.sha256}  {p.path} ({p.nbytes:,} bytes)" for p in made.parents)))
+        rows += [("report", str(report)) for report in made.reports]
+    if statement.validation:
+        rows.append(("validation", "\n".join(f"{digest}  {name}" for name, digest in statement.validation)))
+    return rows
+
+
 def statement_document(statement: Statement) -> dict[str, object]:
     """Return the statement's main facts as JSON, spelled as in the statement itself."""
     environment = statement.environment
@@ -48,6 +90,8 @@ def statement_document(statement: Statement) -> dict[str, object]:
         "probeSet": statement.probe_set,
         "sources": len(statement.sources),
         "evidence": [e.to_json() for e in statement.evidence],
+        "validation": [{"name": name, "sha256": digest} for name, digest in statement.validation],
+        "derivation": statement.derivation.to_json() if statement.derivation else None,
         "reaction": statement.reaction,
     }
 

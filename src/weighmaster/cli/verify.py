@@ -8,21 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import weighmaster as wm
+from weighmaster.cli.pack_summary import is_pack
 from weighmaster.cli.printing import count, pairs
 from weighmaster.cli.progress import ProgressBar
 from weighmaster.cli.summary import identity, identity_pairs
+from weighmaster.cli.trusted_by import signed_by, signer_document, trust_document, trust_line
 from weighmaster.cli.verb import Outcome
-from weighmaster.core.instant import instant_text
+from weighmaster.cli.verify_pack import check_pack, check_trusted_pack
 from weighmaster.errors import UsageError
 
 if TYPE_CHECKING:
+    from weighmaster.flows.mark import MarkFile
     from weighmaster.flows.verify import Verification
-    from weighmaster.seal.check import SignerRecord
     from weighmaster.seal.trust_chain import VerifiedTrust
 
 DESCRIPTION: Final = """\
 Check who signed a manifest and whether it is in force for a product; with --source, compare the files of a release with
 it; with --model, load the model in this process as production does and compare what its kernels consume.
+
+A directory with a pack.index is a pack: all of it is read, rebuilt and compared with its index; with --trust, --roots
+and --expect, its seal is checked first, and without them its origin is not checked.
 
 This is a check of these files and of this process. It admits nothing: a service is only protected by the gate that
 runs inside of it (weighmaster.Gate)."""
@@ -33,6 +38,11 @@ EXAMPLES: Final = (
     (_EXAMPLE, "seal, signers, product, serial; --roots is what `weighmaster trust sign` printed"),
     (f"{_EXAMPLE} --source ./model", "the files too"),
     (f"{_EXAMPLE} --model ./model", "and a load here"),
+    (
+        "weighmaster verify model.pack --trust trust.json --roots 9f86d0... --expect triage-summary",
+        "a pack: who signed it, whether it is in force, then every byte of it",
+    ),
+    ("weighmaster verify model.pack", "a pack: every blob, tensor and file against its index; origin not checked"),
 )
 
 _SEAL_ONLY: Final = "seal holds; nothing was compared with it"
@@ -42,11 +52,13 @@ _LOAD: Final = "a load in this process matches"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("manifest", metavar="DIR", type=Path, help="manifest directory")
-    parser.add_argument("--trust", metavar="FILE", type=Path, required=True, help="trust file")
-    roots = "fingerprint of the roots at which the trust file must begin; keep it apart from the file"
-    parser.add_argument("--roots", metavar="PIN", required=True, help=roots)
-    parser.add_argument("--expect", metavar="PRODUCT", required=True, help="product that is expected here")
+    parser.set_defaults(refuse=parser.error)  # what a manifest needs and a pack does not
+    parser.add_argument("manifest", metavar="DIR", type=Path, help="manifest directory, or a pack")
+    parser.add_argument("--trust", metavar="FILE", type=Path, help="trust file; required for a manifest")
+    roots = "fingerprint of the roots at which the trust file must begin; keep it apart from the file; required too"
+    parser.add_argument("--roots", metavar="PIN", help=roots)
+    expect = "product that is expected here; required for a manifest"
+    parser.add_argument("--expect", metavar="PRODUCT", help=expect)
     mark = "high-water mark of a gate: nothing older than it is accepted; it is read, not raised"
     parser.add_argument("--mark", metavar="FILE", type=Path, help=mark)
     parser.add_argument("--source", metavar="DIR", type=Path, help="model directory or file to compare")
@@ -57,17 +69,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Outcome:
     """Verify; what does not hold is raised."""
+    if is_pack(args.manifest):
+        return _pack(args)
+    _require_trust(args)
     from weighmaster.flows.clock import wall_clock  # noqa: PLC0415  # not for the help
-    from weighmaster.flows.mark import MarkFile  # noqa: PLC0415
     from weighmaster.flows.verify import verify  # noqa: PLC0415
 
     if args.waiver and args.model is None:
         raise UsageError("--waiver: has no meaning where no model is loaded (--model)")
     now = wall_clock()
     trust = wm.read_trust(args.trust, args.roots, now)
-    mark = None if args.mark is None else MarkFile(args.mark)
-    if mark is not None and mark.read() is None:
-        raise UsageError(f"{args.mark}: no such mark")
+    mark = _mark(args)
     with ProgressBar(None) as progress:
         done = verify(
             wm.read_manifest(args.manifest),
@@ -83,6 +95,36 @@ def run(args: argparse.Namespace) -> Outcome:
     return Outcome(document=_document(done, trust, args.mark), text=_text(done, trust, args.mark))
 
 
+def _require_trust(args: argparse.Namespace) -> None:
+    missing = [f"--{name}" for name in ("trust", "roots", "expect") if getattr(args, name) is None]
+    if missing:
+        args.refuse(f"the following arguments are required: {', '.join(missing)}")
+
+
+def _mark(args: argparse.Namespace) -> MarkFile | None:
+    from weighmaster.flows.mark import MarkFile  # noqa: PLC0415  # not for the help
+
+    if args.mark is None:
+        return None
+    mark = MarkFile(args.mark)
+    if mark.read() is None:
+        raise UsageError(f"{args.mark}: no such mark")
+    return mark
+
+
+def _pack(args: argparse.Namespace) -> Outcome:
+    from weighmaster.flows.clock import wall_clock  # noqa: PLC0415  # not for the help
+
+    if given := [f"--{name}" for name in ("source", "model", "waiver") if getattr(args, name)]:
+        raise UsageError(f"{args.manifest}: is a pack, for which there is no {', '.join(given)}")
+    if not any(getattr(args, name) for name in ("trust", "roots", "expect", "mark")):
+        return check_pack(args.manifest)
+    _require_trust(args)
+    now = wall_clock()
+    trust = wm.read_trust(args.trust, args.roots, now)
+    return check_trusted_pack(args.manifest, trust, args.expect, now, _mark(args))
+
+
 def _conclusion(done: Verification) -> str:
     said = [_FILES] if done.files is not None else []
     if done.verdict is not None:
@@ -95,15 +137,9 @@ def _document(done: Verification, trust: VerifiedTrust, mark: Path | None) -> di
         "result": "verified" if done.files is not None or done.verdict is not None else "seal holds",
         "conclusion": _conclusion(done),
         **identity(done.manifest.statement),
-        "trust": {
-            "file": trust.trust.file,
-            "version": trust.trust.version,
-            "sha256": trust.sha256,
-            "expires": instant_text(trust.trust.expires),
-            "keepers": trust.keepers,
-        },
+        "trust": trust_document(trust),
         "mark": None if mark is None else str(mark),
-        "signers": [_signer(s) for s in done.signers],
+        "signers": [signer_document(s) for s in done.signers],
         "files": done.files,
         "fileTensors": done.file_tensors,
         "load": done.verdict.compared if done.verdict is not None else None,
@@ -112,29 +148,12 @@ def _document(done: Verification, trust: VerifiedTrust, mark: Path | None) -> di
     }
 
 
-def _signer(signer: SignerRecord) -> dict[str, object]:
-    return {
-        "person": signer.person,
-        "roles": signer.roles,
-        "fingerprint": signer.fingerprint,
-        "file": signer.file,
-        "by": signer.by,
-        "time": None if signer.time is None else instant_text(signer.time),
-    }
-
-
-def _signed_by(signer: SignerRecord) -> str:
-    known = "" if signer.by == "key" else f", {signer.by}"
-    time = "" if signer.time is None else f", timestamp {instant_text(signer.time)}"
-    return f"{signer.person} ({' and '.join(signer.roles)}), key {signer.fingerprint}{known}{time}"
-
-
 def _text(done: Verification, trust: VerifiedTrust, mark: Path | None) -> str:
     rows = [
         ("result", _conclusion(done)),
         *identity_pairs(done.manifest.statement),
-        ("signed by", "\n".join(_signed_by(s) for s in done.signers)),
-        ("trust file", _trusted(trust)),
+        ("signed by", "\n".join(map(signed_by, done.signers))),
+        ("trust file", trust_line(trust)),
     ]
     if mark is not None:
         rows.append(("mark", f"{mark}: neither manifest nor trust file is older"))
@@ -146,15 +165,6 @@ def _text(done: Verification, trust: VerifiedTrust, mark: Path | None) -> str:
         rows.append(("informed", "\n".join(done.verdict.informed)))
     rows.append(("not covered", "\n".join(done.not_covered)))
     return pairs(rows)
-
-
-def _trusted(trust: VerifiedTrust) -> str:
-    document = trust.trust
-    until = instant_text(document.expires)
-    return (
-        f"{document.file}, version {document.version}, until {until}, signed by {', '.join(trust.keepers)}\n"
-        f"SHA-256 {trust.sha256}"
-    )
 
 
 def _files(done: Verification) -> str:

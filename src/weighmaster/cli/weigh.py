@@ -15,6 +15,7 @@ from weighmaster.cli.printing import pairs
 from weighmaster.cli.progress import ProgressBar
 from weighmaster.cli.summary import (
     coverage_pairs,
+    derivation_pairs,
     evidence_pairs,
     identity_pairs,
     policy_line,
@@ -28,15 +29,16 @@ if TYPE_CHECKING:
     from weighmaster.capture.open_model import Opened
     from weighmaster.engines.hashlib_engine import HashlibEngine
     from weighmaster.flows.artefact import Manifest
+    from weighmaster.flows.derived import ReportReference
 
 DESCRIPTION: Final = """\
 Load MODEL in this process as production does, run a probe set until it is in steady state, digest every tensor that
 its kernels consume, and write the manifest, unsigned, to a new directory.
 
-MODEL is a Hugging Face directory, a TorchScript file, an exported program (.pt2), or module:callable, a function
-that returns the loaded model, or the model and example inputs. With --files, or where MODEL is a checkpoint of tensors
-without a model (safetensors; a pickled one, which is not run; a directory of shards without a config.json), the files
-are weighed at rest: such a manifest identifies files, and admits no model."""
+MODEL is a Hugging Face directory or a pack, a TorchScript file, an exported program (.pt2), or module:callable, a
+function that returns the loaded model, or the model and example inputs. With --files, or where MODEL is a checkpoint
+of tensors without a model (safetensors; a pickled one, which is not run; a directory of shards without a config.json),
+the files are weighed at rest: such a manifest identifies files, and admits no model."""
 
 EXAMPLES: Final = (
     (
@@ -63,6 +65,8 @@ _HELP: Final = {
     "mapped": "tensors still mapped to a file: copy them to private memory (default), refuse, or verify them first",
     "policy": "environment policy: which differences halt (default: every class fact must be equal)",
     "materialize": "copy a tensor that has gaps or overlaps in memory in order to digest it; repeatable",
+    "report": "report.json of weighmaster report to refer to; its figures are stated where MODEL is that pack; "
+    "repeatable",
     "source": "directory or file whose files the manifest lists (default: where the model was loaded from, if known)",
 }
 
@@ -83,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--example", metavar="EXAMPLE", default="auto", help=_HELP["example"])
     add("--source", metavar="DIR", type=Path, help=_HELP["source"])
     add("--evidence", metavar="BUNDLE=PUBKEY", action="append", default=[], help=_HELP["evidence"])
+    add("--report", metavar="FILE", type=Path, action="append", default=[], help=_HELP["report"])
     add("--exclude", metavar="NAME=REASON", action="append", default=[], help=_HELP["exclude"])
     add("--materialize", metavar="NAME", action="append", default=[], help=_HELP["materialize"])
     add("--policy", metavar="FILE", type=Path, help=_HELP["policy"])
@@ -119,6 +124,7 @@ def _text(manifest: Manifest, written: Path, files: Sequence[str]) -> str:
             *table_pairs(statement),
             *coverage_pairs(statement.coverage),
             *evidence_pairs(statement),
+            *derivation_pairs(statement),
             ("class digest", environment.class_digest if environment else "none: nothing was run"),
             ("policy", policy_line(manifest.policy)),
             ("written", f"{written}/: {', '.join(files)}"),
@@ -153,6 +159,7 @@ def _weigh_files(args: argparse.Namespace) -> Manifest:
             version=args.version,
             serial=args.serial,
             evidence=_evidence(args.evidence),
+            reports=_reports(args.report),
             engine=_engine(args.threads),
             progress=progress,
         )
@@ -161,6 +168,7 @@ def _weigh_files(args: argparse.Namespace) -> Manifest:
 def _weigh_live(args: argparse.Namespace) -> Manifest:
     exclude, evidence = _exclusions(args.exclude), _evidence(args.evidence)
     policy = read_policy_file(args.policy) if args.policy is not None else None
+    reports = _reports(args.report)
     opened = wm.open_model(args.model)
     example = _example(args.example, opened)
     with ProgressBar(_total(opened)) as progress:
@@ -176,6 +184,7 @@ def _weigh_live(args: argparse.Namespace) -> Manifest:
             policy=policy,
             source=args.source if args.source is not None else opened.source,
             evidence=evidence,
+            reports=reports,
             loading_faults=opened.faults,
             engine=_engine(args.threads),
             progress=progress,
@@ -200,6 +209,12 @@ def _exclusions(given: Sequence[str]) -> dict[str, str]:
 
 def _evidence(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(_bundle_and_key(text) for text in given)
+
+
+def _reports(paths: Sequence[Path]) -> tuple[ReportReference, ...]:
+    from weighmaster.flows.derived import read_reference  # noqa: PLC0415  # not for the help
+
+    return tuple(map(read_reference, paths))
 
 
 def _bundle_and_key(text: str) -> tuple[str, str]:

@@ -10,10 +10,13 @@ from typing import Final
 
 from weighmaster.errors import SourceFault
 
-__all__ = ["EVIDENCE_KINDS", "ROLES", "Evidence", "Source", "path_problem", "source_faults"]
+__all__ = ["CODE_SUFFIXES", "EVIDENCE_KINDS", "ROLES", "Evidence", "Source", "path_problem", "source_faults"]
 
 ROLES: Final = ("code", "config", "other", "preprocessor", "template", "tokenizer", "weights")
 """What a file is for; by its name alone, as the closed table of `capture.sources` says."""
+
+CODE_SUFFIXES: Final = (".py", ".pyc", ".so", ".cu", ".cpp", ".cubin", ".ptx")
+"""Ends of the names of files of role ``code``: what an interpreter or a loader would run."""
 
 EVIDENCE_KINDS: Final = ("cosign-blob", "in-toto", "oms-v1")
 """What others sign about files: the bytes of one file; an in-toto statement with files as subjects; a whole model."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from weighmaster.core.canonical import dumps
+from weighmaster.core.derivation import Derivation
 from weighmaster.core.manifest import Table
 from weighmaster.core.source import Evidence, Source
 from weighmaster.core.tensor import ViewKind
@@ -214,6 +215,7 @@ class Statement:
         evidence: what others signed about these files, verified when the model was weighed.
         validation: pairs (name, SHA-256) of reports that the signer refers to.
         reaction: what a running service does on a fault: ``halt``, ``drain`` or ``fallback:<root>``.
+        derivation: the pack that the weights were rebuilt from, or None.
     """
 
     product: str
@@ -231,14 +233,15 @@ class Statement:
     validation: tuple[tuple[str, str], ...] = ()
     reaction: str = "halt"
     evidence: tuple[Evidence, ...] = ()
+    derivation: Derivation | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is no statement.
 
         Raises:
             ValueError: the gate table is not among the tables, a table or evidence stands twice, evidence has more
-                files than there are sources, a text is wrong, or the gate table of a live model stands without what its
-                admission compares.
+                files than there are sources, a text is wrong, the gate table of a live model stands without what its
+                admission compares, or the derivation has a report that is not among `validation`.
         """
         kinds = [(t.stage, t.view) for t in self.tables]
         if len(set(kinds)) != len(kinds):
@@ -256,6 +259,10 @@ class Statement:
             raise ValueError(f"product and version must not be empty, and serial not negative; {found}")
         if self.gate_stage != "S0" and None in (self.probe_set, self.coverage, self.structure, self.environment):
             raise ValueError("a live gate table stands with probeSet, coverage, structure and environment")
+        named = {digest for _, digest in self.validation}
+        for report in self.derivation.reports if self.derivation else ():
+            if report.sha256 not in named:
+                raise ValueError(f"validation does not name the report {report.sha256} of the derivation")
 
     @property
     def gate_table(self) -> TableEntry:
@@ -295,8 +302,8 @@ class Statement:
             ],
             "evidence": [e.to_json() for e in self.evidence],
             "validation": [{"name": name, "sha256": digest} for name, digest in self.validation],
-            # Reserved: the pack and the known answers fill them in; until then they are null in every statement.
-            "derivation": None,
+            "derivation": self.derivation.to_json() if self.derivation else None,
+            # Reserved: the known answers fill it in; until then it is null in every statement.
             "answers": None,
             "reaction": self.reaction,
         }

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar, get_args
 
 from weighmaster.core.canonical import loads_canonical
+from weighmaster.core.derivation import read_derivation
 from weighmaster.core.dtype import DTYPES
 from weighmaster.core.fields import Fields
 from weighmaster.core.manifest import STAGES
@@ -85,11 +86,11 @@ def _read_predicate(fields: Fields) -> Statement:
         evidence=fields.objects("evidence", _read_evidence),
         validation=fields.objects("validation", lambda f: (f.text("name"), f.digest("sha256"))),
         reaction=fields.text("reaction"),
+        derivation=_optional(fields, "derivation", read_derivation),
     )
     gate.done()
-    for reserved in ("derivation", "answers"):
-        if fields.any(reserved) is not None:
-            raise fields.fault(reserved, "null, in this version", "a value")
+    if fields.any("answers") is not None:
+        raise fields.fault("answers", "null, in this version", "a value")
     fields.done()
     return out
 

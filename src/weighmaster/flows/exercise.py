@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from weighmaster.capture.safetensors_files import open_checkpoint
-from weighmaster.capture.safetensors_write import safetensors_bytes
 from weighmaster.capture.sources import source_files
 from weighmaster.core.manifest import Row, Table
+from weighmaster.core.safetensors_write import safetensors_bytes
 from weighmaster.core.statement import Method, Statement, TableEntry
 from weighmaster.engines.port import DigestEngine
 from weighmaster.errors import Fault, NotAdmitted

@@ -11,11 +11,11 @@ from weighmaster.durable import read_whole
 from weighmaster.errors import Fault, NotAdmitted, UsageError
 from weighmaster.flows.artefact import Manifest, SealedManifest, bind
 from weighmaster.flows.mark import Mark, MarkFile, mark_faults
-from weighmaster.seal.check import SignerRecord, identity_faults, require_signed
+from weighmaster.seal.check import SignerRecord, identity_faults, require_signed, revoked_pack_faults
 from weighmaster.seal.trust import Trust
 from weighmaster.seal.trust_chain import MAX_FILE, VerifiedTrust, expiry_faults, open_trust
 
-__all__ = ["Trusted", "open_trusted", "read_trust"]
+__all__ = ["Trusted", "judged_at", "open_trusted", "read_trust", "require_in_force"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +66,23 @@ def read_trust(trust: VerifiedTrust | Path | str, roots: str | None, now: dateti
     return open_trust(read_whole(Path(trust), limit=MAX_FILE), str(trust), roots=roots, now=now)
 
 
+def judged_at(mark: MarkFile | None, now: datetime) -> tuple[Mark | None, datetime]:
+    """Return the mark, and the moment at which everything is judged: the clock's, but never before the mark's.
+
+    Raises:
+        MalformedArtefact: the mark is damaged.
+        StorageError: it cannot be read.
+    """
+    seen = mark.read() if mark is not None else None
+    return seen, now if seen is None else max(now, seen.time)
+
+
+def require_in_force(trust: Trust, moment: datetime) -> None:
+    """Raise `NotAdmitted` if the trust file has expired."""
+    if late := expiry_faults(trust, moment):
+        raise NotAdmitted(f"{trust.file}: the trust file is not in force", late)
+
+
 def open_trusted(
     sealed: SealedManifest, verified: VerifiedTrust, expect: str, *, now: datetime, mark: MarkFile | None
 ) -> Trusted:
@@ -83,12 +100,10 @@ def open_trusted(
         MalformedArtefact: a file does not follow its specification.
         StorageError: the mark cannot be read.
     """
-    seen = mark.read() if mark is not None else None
-    moment = now if seen is None else max(now, seen.time)
+    seen, moment = judged_at(mark, now)
     trust = verified.trust
     # (2) The signature is checked over the bytes received; only then are they parsed, and every file bound to them.
-    if late := expiry_faults(trust, moment):
-        raise NotAdmitted(f"{trust.file}: the trust file is not in force", late)
+    require_in_force(trust, moment)
     try:
         envelope = sealed.sealed()
         signers = require_signed(envelope, trust, expect, now=moment)
@@ -98,9 +113,11 @@ def open_trusted(
     # (3) Genuine is not enough: this product, in force, not rolled back.
     statement = manifest.statement
     trusted = Trusted(manifest=manifest, signers=signers, verified=verified, now=moment, mark=seen)
-    faults = identity_faults(
+    faults: tuple[Fault, ...] = identity_faults(
         trust, product=statement.product, expect=expect, serial=statement.serial, root=manifest.root
     )
+    if statement.derivation is not None:
+        faults = (*faults, *revoked_pack_faults(trust, statement.product, statement.derivation.pack))
     if seen is not None:
         faults = (*faults, *mark_faults(seen, trusted.found(now), verified))
     if faults:

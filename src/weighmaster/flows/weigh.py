@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from weighmaster.capture.torch_files import open_pickled
 from weighmaster.capture.torch_kind import kind_of
 from weighmaster.capture.torch_model import TorchModel
 from weighmaster.capture.torch_switches import torch_facts
+from weighmaster.core.derivation import Derivation
 from weighmaster.core.environment import Environment
 from weighmaster.core.judgement import judge
 from weighmaster.core.policy import DEFAULT_POLICY, Policy
@@ -28,9 +30,13 @@ from weighmaster.engines.hashlib_engine import HashlibEngine
 from weighmaster.engines.port import DigestEngine, Progress
 from weighmaster.errors import Fault, NotWeighed, StageFault, UsageError
 from weighmaster.flows.artefact import Manifest
+from weighmaster.flows.derived import ReportReference, derived, is_pack, named, reports_of
 from weighmaster.flows.evidence import read_evidence
+from weighmaster.flows.pack_seal import derivation_of, table_of
+from weighmaster.flows.pack_verification import require_whole
 from weighmaster.flows.selftest import require_self_test
 from weighmaster.flows.snapshots import Digested, Steady, digest_snapshot, take_steady, training_faults
+from weighmaster.pack.reader import open_pack
 from weighmaster.probe.collect import collect
 
 __all__ = ["as_probe_set", "weigh", "weigh_files"]
@@ -52,6 +58,7 @@ def weigh(  # noqa: PLR0913  # each keyword is a field of the statement or of th
     evidence: tuple[tuple[Path | str, Path | str], ...] = (),
     loading_faults: tuple[Fault, ...] = (),
     validation: tuple[tuple[str, str], ...] = (),
+    reports: tuple[ReportReference, ...] = (),
     reaction: str = "halt",
     engine: DigestEngine | None = None,
     progress: Progress | None = None,
@@ -70,10 +77,12 @@ def weigh(  # noqa: PLR0913  # each keyword is a field of the statement or of th
         materialize: names of tensors with gaps or overlaps that may be copied to be digested.
         mapped: what to do about storages that are still mapped to a file (`MappedPolicy`).
         policy: how a gate compares environments; by default every class fact must be equal.
-        source: model directory or file whose files become the sources.
+        source: model directory or file whose files become the sources. Where it is a pack, the model must have been
+            loaded from it, and the statement says so.
         evidence: pairs of a bundle that others made about the source files, and the public key that it must hold under.
         loading_faults: what the loader reported (missing, unexpected or mismatched keys).
         validation: pairs (name, SHA-256) of reports to refer to.
+        reports: reports on packs to refer to (`read_reference`); their figures are stated where the source is a pack.
         reaction: of a running service on a fault: ``halt``, ``drain`` or ``fallback:<root>``.
         engine: digest engine; by default hashlib on all CPUs.
         progress: called with a number of bytes as they are digested.
@@ -88,6 +97,7 @@ def weigh(  # noqa: PLR0913  # each keyword is a field of the statement or of th
     live = TorchModel(model, extra=extra, materialize=materialize, excluded=exclude)
     probe = as_probe_set(example_inputs, live)
     sources = source_files(source) if source is not None else ()
+    derivation = derived(model, source, reports)
     verified = read_evidence(evidence, sources)
     mapped_method, faults = live.privatize(mapped)
     loaded = live.snapshot(structure=False)
@@ -106,8 +116,7 @@ def weigh(  # noqa: PLR0913  # each keyword is a field of the statement or of th
         (product, version, serial),
         engine,
         mapped_method,
-        validation,
-        reaction,
+        _Said(validation=(*validation, *named(reports)), reaction=reaction, derivation=derivation),
     )
 
 
@@ -156,6 +165,15 @@ def _require_clean(faults: tuple[Fault, ...]) -> None:
         raise NotWeighed("the model cannot be weighed", faults)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What the caller says beside what is found."""
+
+    validation: tuple[tuple[str, str], ...]
+    reaction: str
+    derivation: Derivation | None
+
+
 def _manifest(  # noqa: PLR0913, PLR0917
     taken: tuple[Digested, Steady],
     live: TorchModel,
@@ -165,8 +183,7 @@ def _manifest(  # noqa: PLR0913, PLR0917
     identity: tuple[str, str, int],
     engine: DigestEngine,
     mapped_method: str,
-    validation: tuple[tuple[str, str], ...],
-    reaction: str,
+    said: _Said,
 ) -> Manifest:
     (s1, steady), (environment, policy) = taken, compared
     if steady.digested is None or steady.traced is None:
@@ -195,8 +212,9 @@ def _manifest(  # noqa: PLR0913, PLR0917
             environment=_environment_ref(environment, policy),
             sources=files[0],
             evidence=files[1],
-            validation=validation,
-            reaction=reaction,
+            validation=said.validation,
+            reaction=said.reaction,
+            derivation=said.derivation,
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
@@ -232,23 +250,36 @@ def weigh_files(
     version: str,
     serial: int,
     evidence: tuple[tuple[Path | str, Path | str], ...] = (),
+    reports: tuple[ReportReference, ...] = (),
     engine: DigestEngine | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Weigh a safetensors file, a checkpoint directory or a pickled checkpoint at rest (stage S0, view ``logical``).
+    """Weigh a safetensors file, a checkpoint directory, a pickled checkpoint or a pack at rest (S0, view ``logical``).
 
     Nothing is executed: a pickle is read by an unpickler that builds tensors and plain containers alone, into memory.
-    Such a manifest identifies files. The gate does not admit a live model on it.
+    Such a manifest identifies files. The gate does not admit a live model on it. Of a pack, all of which is read, the
+    table holds the rebuilt tensors, as the unpacked model would have them.
+
+    Args:
+        path: file or directory.
+        product: name of the product.
+        version: the product's version.
+        serial: integer, larger than that of any earlier manifest of the product.
+        evidence: as in `weigh`.
+        reports: reports on packs to refer to; their figures are stated where `path` is a pack.
+        engine: digest engine; by default hashlib on all CPUs.
+        progress: called with a number of bytes as they are digested.
 
     Raises:
         UsageError: there is nothing of the kind, or a pickle that asks for more.
         MalformedArtefact: the checkpoint does not follow the format.
         SourceFault: a file changed while it was read.
         NotWeighed: evidence does not hold, or is about other files.
+        NotAdmitted: a pack is not what its index says.
     """
     require_self_test()
     engine = engine or HashlibEngine()
-    digested, loader = _digest_files(Path(path), engine, progress)
+    digested, loader, derivation = _digest_files(Path(path), engine, progress, reports)
     sources = source_files(path)
     statement = Statement(
         product=product,
@@ -264,6 +295,8 @@ def weigh_files(
         environment=None,
         sources=sources,
         evidence=read_evidence(evidence, sources),
+        validation=named(reports),
+        derivation=derivation,
     )
     return Manifest(
         statement=statement,
@@ -277,14 +310,21 @@ def weigh_files(
     )
 
 
-def _digest_files(path: Path, engine: DigestEngine, progress: Progress | None) -> tuple[Digested, str]:
-    """Return the digests of a checkpoint's tensors, and how they were read."""
+def _digest_files(
+    path: Path, engine: DigestEngine, progress: Progress | None, reports: tuple[ReportReference, ...]
+) -> tuple[Digested, str, Derivation | None]:
+    """Return the digests of a checkpoint's tensors, how they were read, and the pack that it is."""
+    if is_pack(path):
+        with open_pack(path) as pack:
+            require_whole(pack, progress=progress)
+            digested = Digested(table=table_of(pack.index), leaves={}, extents={})
+            return digested, "weighmaster-pack", derivation_of(pack, reports_of(pack.root, reports))
     if path.is_file() and kind_of(path) in ("checkpoint", "torchscript", "torch-export"):
-        return _digest_views(open_pickled(path), engine, progress), "torch-pickle"
+        return _digest_views(open_pickled(path), engine, progress), "torch-pickle", None
     with open_checkpoint(path) as checkpoint:
         digested = _digest_views(checkpoint.views(), engine, progress)
         checkpoint.check_unchanged()
-    return digested, "safetensors-files"
+    return digested, "safetensors-files", None
 
 
 def _digest_views(views: tuple[TensorView, ...], engine: DigestEngine, progress: Progress | None) -> Digested:

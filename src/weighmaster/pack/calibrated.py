@@ -22,10 +22,11 @@ from weighmaster.errors import MalformedArtefact, UsageError
 from weighmaster.pack.allocation import Fineness, fineness_of, scales_of
 from weighmaster.pack.backends import best
 from weighmaster.pack.datafree import SMALLEST, Datafree, bits_of, decimal, exact_bytes, in_range, sampled_bits
-from weighmaster.pack.exact import FIVE, Coded
+from weighmaster.pack.exact import Coded
 from weighmaster.pack.feedback import rounded
 from weighmaster.pack.layout import float_of
 from weighmaster.pack.matrix import Matrix, matrix_of, unsigned
+from weighmaster.pack.packed import FIVE
 from weighmaster.pack.quantize import error, values_of
 from weighmaster.pack.rate import cap_of, solve, table_bits_of
 from weighmaster.pack.scales import split

@@ -18,9 +18,10 @@ from weighmaster.core.canonical import dumps
 from weighmaster.core.fields import Fields
 from weighmaster.core.tensor import TensorView
 from weighmaster.pack.backends import best, energies, quantize
-from weighmaster.pack.exact import FIVE, Coded, ExactEncoder
+from weighmaster.pack.exact import Coded, ExactEncoder
 from weighmaster.pack.layout import LARGEST, float_of
 from weighmaster.pack.matrix import Matrix, matrix_of, unsigned
+from weighmaster.pack.packed import FIVE
 from weighmaster.pack.quantize import error, values_of
 from weighmaster.pack.rate import LEAST, MOST, cap_of, solve, table_bits_of
 from weighmaster.pack.scales import nearest_scale, split

@@ -15,12 +15,9 @@ from weighmaster.core.tensor import TensorView
 from weighmaster.pack.backends import best
 from weighmaster.pack.coder import encode_exact
 from weighmaster.pack.layout import DTYPE_CODES, MAX_CHUNK
+from weighmaster.pack.packed import EXACT, RAW
 
-__all__ = ["EXACT", "FIVE", "RAW", "Coded", "Encoder", "ExactEncoder", "matrix_of", "squares"]
-
-FIVE: Final = "five-v1"
-EXACT: Final = "exact-v1"
-RAW: Final = "raw-v1"
+__all__ = ["Coded", "Encoder", "ExactEncoder", "matrix_of", "squares"]
 
 _SMALLEST: Final = 2_048
 """Bytes: a tensor below this stays raw, for the tables alone would cost more than is saved."""
@@ -115,4 +112,5 @@ def _squares(data: npt.NDArray[np.uint8], dtype: str) -> float:
     else:
         return 0.0
     wide = values[np.isfinite(values)].astype(np.float64)
-    return float(np.dot(wide, wide))
+    with np.errstate(over="ignore"):  # float64 alone can be that large
+        return float(np.dot(wide, wide))

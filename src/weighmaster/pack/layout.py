@@ -15,6 +15,7 @@ from weighmaster.errors import MalformedArtefact
 from weighmaster.pack.tables import CLASSES, Table, read_tables, table_bytes
 
 __all__ = [
+    "HEADER",
     "LANES",
     "LARGEST",
     "LEVELS",
@@ -26,6 +27,7 @@ __all__ = [
     "assemble",
     "classes_of",
     "float_of",
+    "front_of",
     "parse_layout",
     "raw_planes",
 ]
@@ -47,6 +49,9 @@ LARGEST: Final = {"bfloat16": (2 - 2**-7) * 2.0**127, "float16": 65504.0, "float
 
 _MAGIC: Final = b"WMT1"
 _HEADER: Final = struct.Struct("<4sBBBBQQIIIII")
+HEADER: Final = _HEADER.size
+"""Bytes of the header."""
+
 _RECORD: Final = np.dtype([("words", "<u4"), ("patches", "<u4"), ("crc", "<u4")])
 _TABLE_BITS: Final = range(11, 15)
 _SMALLEST_NORMAL: Final = 2.0**-126
@@ -129,6 +134,16 @@ def classes_of(layout: Layout, first: int, last: int) -> npt.NDArray[np.intp]:
     """Return the class of each element of rows [first, last): intp [last - first, cols]."""
     total = layout.row_class[first:last, None].astype(np.intp) + layout.col_class[None, :]
     return np.clip(total, 0, CLASSES - 1, out=total)
+
+
+def front_of(head: memoryview, file: str) -> tuple[Shape, int]:
+    """Read the header alone: return what it says, and how many bytes of the blob stand before the bodies.
+
+    Raises:
+        MalformedArtefact: the header breaks a rule of spec/pack.md, 2.
+    """
+    shape, side_length, _, _ = _parse_header(head, file)
+    return shape, HEADER + side_length + _RECORD.itemsize * shape.chunks
 
 
 def parse_layout(blob: memoryview, file: str) -> Layout:

@@ -21,11 +21,13 @@ except ImportError:  # no compiler was there when the package was built, or it w
 else:
     paths = _native.paths()
 
-__all__ = ["NativeBackend", "paths"]
+__all__ = ["CHUNK", "NativeBackend", "head_of", "paths", "tables_of"]
 
 Bytes = npt.NDArray[np.uint8]
 
-_CHUNK: Final = np.dtype([("begin", "<u8"), ("rows", "<u4"), ("words", "<u4"), ("patches", "<u4"), ("crc", "<u4")])
+CHUNK: Final = np.dtype([("begin", "<u8"), ("rows", "<u4"), ("words", "<u4"), ("patches", "<u4"), ("crc", "<u4")])
+"""Record of a chunk as the extension reads it."""
+
 _OK, _CRC, _NO_TABLE, _SMALL, _BEYOND, _END, _PATCH = range(7)
 _BROKEN: Final = {
     _SMALL: ("states of at least 2^16", "a smaller one"),
@@ -61,11 +63,11 @@ class NativeBackend:
             MalformedArtefact: a chunk does not follow spec/pack.md: the fault that the NumPy codec names.
         """
         rows = slice(chunks[0].row, chunks[-1].row + chunks[-1].rows)
-        records = np.array([(c.begin, c.rows, c.words, c.patches, c.crc) for c in chunks], _CHUNK)
+        records = np.array([(c.begin, c.rows, c.words, c.patches, c.crc) for c in chunks], CHUNK)
         status, where = _native.decode(
             self.name,
-            _head(layout),
-            *_tables(layout),
+            head_of(layout),
+            *tables_of(layout),
             layout.row_scale[rows],
             layout.col_scale,
             layout.row_class[rows],
@@ -85,7 +87,7 @@ class NativeBackend:
         """
         matrix = np.ascontiguousarray(symbols, np.int16)
         classes = layout.row_class, layout.col_class
-        return _native.encode(self.name, _head(layout), layout.shape.band, *_tables(layout), *classes, matrix)
+        return _native.encode(self.name, head_of(layout), layout.shape.band, *tables_of(layout), *classes, matrix)
 
     def energies(
         self, data: Bytes, dtype: str, rows: int, cols: int
@@ -120,12 +122,13 @@ class NativeBackend:
         return counts
 
 
-def _head(layout: Layout) -> tuple[int, int, int, int, int]:
+def head_of(layout: Layout) -> tuple[int, int, int, int, int]:
+    """Return codec, dtype, table bits, variant and columns."""
     shape = layout.shape
     return shape.codec, DTYPE_CODES[shape.dtype], shape.table_bits, shape.variant, shape.cols
 
 
-def _tables(layout: Layout) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint16]]:
+def tables_of(layout: Layout) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint16]]:
     """Return lowest and count of each table, and the frequencies of all of them."""
     pairs = [(t.lowest, len(t.frequencies)) if t is not None else (0, 0) for t in layout.tables]
     shares = [t.frequencies.astype(np.uint16) for t in layout.tables if t is not None]

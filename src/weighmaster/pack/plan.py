@@ -11,13 +11,10 @@ from weighmaster.core.canonical import loads_canonical
 from weighmaster.core.fields import Fields
 from weighmaster.core.tensor import TensorView
 from weighmaster.pack import calibrated, datafree
-from weighmaster.pack.exact import EXACT, FIVE, RAW, Coded, Encoder, ExactEncoder, matrix_of, squares
+from weighmaster.pack.exact import Coded, Encoder, ExactEncoder, matrix_of, squares
 from weighmaster.pack.statistics import Statistics
 
 __all__ = [
-    "EXACT",
-    "FIVE",
-    "RAW",
     "Coded",
     "Encoder",
     "ExactEncoder",

@@ -145,7 +145,7 @@ def table_bytes(table: Table | None) -> bytes:
     if table is None:
         return bytes([_ABSENT])
     frequencies = table.frequencies
-    if table.lowest == -table.highest and bool((frequencies == frequencies[::-1]).all()):
+    if 0 > table.lowest == -table.highest and bool((frequencies == frequencies[::-1]).all()):  # bytes are not below 0
         half = frequencies[len(frequencies) // 2 :]
         return bytes([_SYMMETRIC]) + len(half).to_bytes(2, "little") + _difference_bytes(half, 0)
     uncoded = np.flatnonzero(frequency_of(_codes_of(frequencies)) != frequencies)
@@ -204,7 +204,7 @@ def fit_table(
 
 
 def _nearest(values: npt.NDArray[np.float64], grain: int) -> npt.NDArray[np.int64]:
-    grid = _FREQUENCIES[(_CODES % grain == 0) | (_FREQUENCIES < _EVERY)]
+    grid: npt.NDArray[np.int64] = _FREQUENCIES[(_CODES % grain == 0) | (_FREQUENCIES < _EVERY)]
     above = np.clip(np.searchsorted(grid, values), 1, len(grid) - 1)
     nearer = values - grid[above - 1] < grid[above] - values
     taken: npt.NDArray[np.int64] = grid[np.where(nearer, above - 1, above)]

@@ -19,6 +19,7 @@ __all__ = [
     "SignerRecord",
     "identity_faults",
     "require_signed",
+    "revoked_pack_faults",
     "signature_faults",
     "signature_records",
     "threshold_faults",
@@ -231,19 +232,22 @@ def require_signed(sealed: Sealed, trust: Trust, product: str, *, now: datetime)
     return records
 
 
-def identity_faults(trust: Trust, *, product: str, expect: str, serial: int, root: str) -> tuple[IdentityFault, ...]:
-    """Return every reason why a genuine manifest is not this deployment's. Only after `require_signed` returned.
+def identity_faults(
+    trust: Trust, *, product: str, expect: str, serial: int, root: str, what: str = "manifest"
+) -> tuple[IdentityFault, ...]:
+    """Return every reason why a genuine manifest or pack is not this deployment's; only after `require_signed`.
 
     Args:
         trust: what is trusted.
         product: as the signed statement names it.
         expect: the product that is deployed here.
         serial: as the signed statement gives it.
-        root: of the gate table, SHA-256 in hexadecimal.
+        root: of the gate table, or the pack root; SHA-256 in hexadecimal.
+        what: ``manifest`` or ``pack``, for messages.
     """
     faults = []
     if product != expect:  # (8)
-        faults.append(IdentityFault("product", "the manifest is for another product", expected=expect, found=product))
+        faults.append(IdentityFault("product", f"the {what} is for another product", expected=expect, found=product))
     rule = trust.product(product)
     if rule is None:  # (9)
         text = f"{trust.file} does not list the product"
@@ -258,3 +262,12 @@ def identity_faults(trust: Trust, *, product: str, expect: str, serial: int, roo
         text = f"older than {product} allows (rollback)"
         faults.append(IdentityFault("serial", text, expected=f">= {rule.minimum_serial}", found=str(serial)))
     return tuple(faults)
+
+
+def revoked_pack_faults(trust: Trust, product: str, pack: str) -> tuple[IdentityFault, ...]:
+    """Return a fault if the pack that a manifest's weights were rebuilt from is revoked: so are they, then (10)."""
+    rule = trust.product(product)
+    if rule is None or pack not in rule.revoked_roots:
+        return ()
+    text = f"the weights were rebuilt from a pack that is revoked for {product}"
+    return (IdentityFault("derivation", text, expected="a pack in force", found=f"revoked root {pack}"),)

@@ -14,7 +14,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from weighmaster.capture import safetensors_files
+from weighmaster import safetensors_file
 from weighmaster.capture.safetensors_files import MAX_HEADER, open_checkpoint, open_file
 from weighmaster.core.dtype import SAFETENSORS_NAMES
 from weighmaster.errors import MalformedArtefact, SourceFault, StorageError, UsageError
@@ -336,7 +336,7 @@ def test_notices_a_replaced_and_a_removed_file(tmp_path: Path) -> None:
 def test_notices_a_replaced_file_by_its_place_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = put(tmp_path, {"w": F32}, bytes(8))
     with open_file(path) as file:
-        monkeypatch.setattr(safetensors_files.FileState, "require_same", lambda *_: None)
+        monkeypatch.setattr(safetensors_file.FileState, "require_same", lambda *_: None)
         put(tmp_path, {"w": F32}, bytes(8), name="spare").replace(path)
         with pytest.raises(SourceFault, match="the file was replaced while it was read; expected device and inode"):
             file.check_unchanged()

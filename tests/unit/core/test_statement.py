@@ -14,6 +14,7 @@ import pytest
 import rfc8785
 
 from weighmaster.core.canonical import dumps
+from weighmaster.core.derivation import Derivation, Encoder, Parent, Report
 from weighmaster.core.manifest import Table
 from weighmaster.core.source import Evidence, Source
 from weighmaster.core.statement import (
@@ -81,6 +82,13 @@ STATEMENT = Statement(
     validation=(("report.pdf", hexa("report")),),
     reaction="drain",
     evidence=(Evidence(kind="oms-v1", sha256=hexa("bundle"), key=hexa("key"), files=1),),
+    derivation=Derivation(
+        pack=hexa("pack"),
+        encoder=Encoder(name="weighmaster", version="0.1.0", profile="calibrated", bits="4.5"),
+        calibration=hexa("tokens"),
+        parents=(Parent(path="a/model.safetensors", nbytes=7, sha256=hexa("parent")),),
+        reports=(Report(format="report-v1", sha256=hexa("report"), metrics=(("klMean", "0.0012"), ("top1", "1"))),),
+    ),
 )
 FILES = Statement(
     product="thorax-triage",
@@ -198,6 +206,7 @@ def refusal(data: bytes) -> MalformedArtefact:
 
 
 ALL = [*paths(DOCUMENT)]
+METRICS = ("predicate", "derivation", "reports", 0, "metrics")
 MEMBERS = [at for at in ALL if isinstance(at[-1], str)]
 EMPTY_ARRAYS = {
     ("predicate", "evidence"),
@@ -207,6 +216,8 @@ EMPTY_ARRAYS = {
     ("predicate", "coverage", "excluded", 0, "shape"),
     ("predicate", "method", "materialized"),
     ("predicate", "method", "extra"),
+    ("predicate", "derivation", "reports"),
+    METRICS,
 }
 """Arrays that may be empty: that is another statement, with another signature."""
 
@@ -228,8 +239,8 @@ def test_no_key_may_be_left_out(at: Path) -> None:
 
 @pytest.mark.parametrize("at", ALL, ids=shown)
 def test_null_is_refused_wherever_a_value_stands(at: Path) -> None:
-    if value_at(at) is None:
-        return  # derivation and answers are null: the next tests fill them
+    if value_at(at) is None or at in NULLABLE:
+        return  # answers is null: a test below fills it
     error = refusal(edited(at, None))
     assert "null" in error.found or "a live gate table stands with" in error.found
 
@@ -259,6 +270,9 @@ def test_unknown_keys_are_refused(at: Path) -> None:
     assert (error.expected, error.found) == ("only the keys of the specification", "an unknown key")
 
 
+NULLABLE = {("predicate", "derivation")}
+"""Where null is another statement."""
+
 FREE_TEXT = {
     ("predicate", "product"),
     ("predicate", "version"),
@@ -270,6 +284,11 @@ FREE_TEXT = {
     ("predicate", "environment", "policy"),
     ("predicate", "sources", 0, "path"),
     ("predicate", "validation", 0, "name"),
+    ("predicate", "derivation", "encoder", "name"),
+    ("predicate", "derivation", "encoder", "version"),
+    ("predicate", "derivation", "parents", 0, "path"),
+    ("predicate", "derivation", "reports", 0, "format"),
+    *((*METRICS, i, key) for i in (0, 1) for key in ("name", "value")),
 }
 
 
@@ -313,10 +332,54 @@ def test_another_gate_table_needs_other_subjects() -> None:
 
 
 @pytest.mark.requirement("REQ-ADM-11")
-@pytest.mark.parametrize("key", ["derivation", "answers"])
-def test_reserved_keys_are_null(key: str) -> None:
-    error = refusal(edited(("predicate", key), {"sha256": hexa("x")}))
-    assert (error.field, error.expected) == (f"predicate.{key}", "null, in this version")
+def test_the_reserved_key_is_null() -> None:
+    error = refusal(edited(("predicate", "answers"), {"sha256": hexa("x")}))
+    assert (error.field, error.expected) == ("predicate.answers", "null, in this version")
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "found"),
+    [
+        (("encoder", "bits"), "5.", "bits as a decimal number in a string, found '5.'"),
+        (("encoder", "bits"), "05", "found '05'"),
+        (("encoder", "profile"), "datafree", "a calibration stands with the profile calibrated alone"),
+        (("calibration",), None, "a calibration stands with the profile calibrated alone, found null with calibrated"),
+        (("encoder", "profile"), "exact", "bits stand with every profile but exact, found 4.5 with exact"),
+        (("parents",), [], "no weight file was packed"),
+        (("parents", 0, "path"), "../model.safetensors", "expected a relative path, found '../model.safetensors'"),
+        (("parents", 0, "path"), "/model.safetensors", "expected a relative path"),
+        (("reports", 0, "sha256"), hexa("other"), f"validation does not name the report {hexa('other')}"),
+        (("reports", 0, "metrics", 0, "name"), "a\nb", "'a\\nb' is no name of a metric"),
+        (("reports", 0, "metrics", 0, "name"), "a" * 201, "is no name of a metric"),
+        (("reports", 0, "metrics", 0, "name"), "top1", "metrics are not strictly ascending: 'top1' after 'top1'"),
+        (("reports", 0, "metrics", 0, "name"), "u", "metrics are not strictly ascending: 'top1' after 'u'"),
+        (("reports", 0, "metrics", 0, "value"), "1e-3", "klMean: expected a decimal number in a string, found '1e-3'"),
+        (("reports", 0, "metrics", 0, "value"), ".5", "found '.5'"),
+        (("reports", 0, "metrics", 0, "value"), "-", "found '-'"),
+        (("reports", 0, "metrics", 0, "value"), "00", "found '00'"),
+        (("reports", 0, "metrics", 0, "value"), "NaN", "found 'NaN'"),
+    ],
+)
+def test_a_derivation_follows_its_rules(at: Path, value: object, found: str) -> None:
+    error = refusal(edited(("predicate", "derivation", *at), value))
+    assert error.field.startswith("predicate")
+    assert found in str(error)
+
+
+@pytest.mark.parametrize("key", ["parents", "reports"])
+def test_nothing_stands_twice_in_a_derivation(key: str) -> None:
+    error = refusal(edited(("predicate", "derivation", key), DOCUMENT["predicate"]["derivation"][key] * 2))
+    assert error.field == "predicate.derivation"
+    assert "stands twice" in error.found or "not strictly ascending" in error.found
+
+
+def test_metrics_have_one_order() -> None:
+    with pytest.raises(ValueError, match="metrics are not strictly ascending: 'a' after 'b'"):
+        Report(format="f", sha256=hexa("report"), metrics=(("b", "1"), ("a", "1")))
+    with pytest.raises(ValueError, match="the format must not be empty"):
+        Report(format="", sha256=hexa("report"))
+    with pytest.raises(ValueError, match="expected 64 lowercase hexadecimal digits, found 'x'"):
+        Report(format="f", sha256="x")
 
 
 @pytest.mark.requirement("REQ-MAN-07")
