@@ -84,10 +84,10 @@ def made(source: Path, model: str, wanted: Iterable[tuple[str, float]], work: Pa
     for profile, asked in wanted:
         pack = work / f"{model}-{profile}-{asked:.1f}"
         plain = pack.with_name(f"{pack.name}-unpacked")
+        if not (pack / INDEX[0]).exists():  # written last: without it the same command goes on where it was
+            note(f"    {model}: pack at {asked:.1f} bits, {profile}")
+            _weighmaster("pack", source, "-o", pack, "--bits", f"{asked:.1f}", "--profile", profile)
         if not plain.exists():
-            options = ["--bits", f"{asked:.1f}", "--profile", profile]
-            note(f"    {model}: pack {' '.join(options)}")
-            _weighmaster("pack", source, "-o", pack, *options)
             _weighmaster("unpack", pack, "-o", plain)
         bits, root = real_bits(pack, source), hashlib.sha256((pack / INDEX[0]).read_bytes()).hexdigest()
         yield Candidate(model=model, profile=profile, asked=asked, directory=plain, bits=bits, key=root)

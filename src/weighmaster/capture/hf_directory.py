@@ -14,7 +14,16 @@ from weighmaster.pack.index_rules import SOURCE, is_code
 from weighmaster.pack.packed import INDEX, PackedFile
 from weighmaster.pack.reader import Pack, open_pack
 
-__all__ = ["Judge", "check_files", "judged", "open_judged", "pack_of", "require_no_judge", "trusted_code"]
+__all__ = [
+    "Judge",
+    "check_files",
+    "judged",
+    "open_judged",
+    "pack_of",
+    "read_beside",
+    "require_no_judge",
+    "trusted_code",
+]
 
 Judge: TypeAlias = Callable[[Pack], str]
 """Decides whether an open pack is trusted: returns who vouches for it, in words, or raises."""
@@ -83,6 +92,18 @@ def _check_file(pack: Pack, listed: dict[str, PackedFile], path: str) -> None:
     if is_code(path):
         raise SourceFault(where, "is code of a pack, which is not read as a file", expected="trusting(...)", found=path)
     pack.read_file(path)
+
+
+def read_beside(pack: Pack) -> None:
+    """Compare every file beside the shards with the index.
+
+    Raises:
+        SourceFault: one is not that of the index.
+        StorageError: one cannot be read.
+    """
+    for file in pack.index.files:
+        if file.path not in pack.index.shards and not file.path.startswith(SOURCE):
+            pack.read_file(file.path)
 
 
 @contextmanager

@@ -104,8 +104,6 @@ def _from_pack(before: Callable[..., Any]) -> Callable[..., Any]:
         if not isinstance(quantizer, PackQuantizer):
             _require_no_pack(checkpoint_files)
             return before(model, state_dict, checkpoint_files, load_config, *args, **kwargs)
-        if state_dict is not None:
-            raise UsageError("state_dict: a pack brings its own tensors; expected none, found one")
         _require_no_disk(load_config.device_map)
         with quantizer.tensors(checkpoint_files) as tensors:
             return before(model, tensors, checkpoint_files, load_config, *args, **kwargs)

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from weighmaster.capture.hf_directory import open_judged, pack_of
+from weighmaster.capture.hf_directory import open_judged, pack_of, read_beside
 from weighmaster.core.derivation import PACK_FORMAT
 from weighmaster.core.dtype import SAFETENSORS_NAMES
 from weighmaster.errors import MalformedArtefact, UsageError
@@ -150,8 +150,11 @@ class PackQuantizer(HfQuantizer):  # type: ignore[misc]  # transformers has no t
     def tensors(self, checkpoint_files: list[str]) -> Iterator[dict[str, PackedSlice]]:
         """Open the pack that these shards belong to, and give its tensors by name, none of them read yet.
 
+        Files beside the shards are compared with the index first: transformers passes over some that cannot be read.
+
         Raises:
             MalformedArtefact: there is no pack, or it breaks spec/pack.md.
+            SourceFault: a file beside the shards is not that of the index.
             NotAdmitted: it is not trusted.
         """
         root = pack_of(Path(checkpoint_files[0]).parent) if checkpoint_files else None
@@ -160,6 +163,7 @@ class PackQuantizer(HfQuantizer):  # type: ignore[misc]  # transformers has no t
             raise MalformedArtefact(file, "", expected="a shard of a pack, beside its pack.index", found="no pack")
         pack, vouched = open_judged(root)
         with pack:
+            read_beside(pack)
             self._loading, lock = _Loading(pack=pack, vouched=vouched), threading.Lock()
             yield {t.name: PackedSlice(pack, t, self._loading.taken, lock) for t in pack.index.tensors}
             pack.check_unchanged()

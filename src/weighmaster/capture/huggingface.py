@@ -14,7 +14,6 @@ import torch
 from weighmaster.capture.safetensors_files import open_checkpoint
 from weighmaster.durable import read_whole
 from weighmaster.errors import Fault, Faults, MalformedArtefact, StageFault, UsageError, WeighmasterError
-from weighmaster.pack.index_rules import SOURCE
 from weighmaster.pack.packed import INDEX
 from weighmaster.pack.reader import open_pack
 
@@ -147,13 +146,12 @@ def model_class(directory: Path) -> Any:
 
 def _prepare_pack(directory: Path) -> None:
     """Register the loading of packs, and check the files of this one that transformers will read."""
+    from weighmaster.capture.hf_directory import read_beside  # noqa: PLC0415
     from weighmaster.capture.hf_hooks import install  # noqa: PLC0415  # changes transformers: only where there is a pack
 
     install()
     with open_pack(directory) as pack:
-        for file in pack.index.files:
-            if file.path not in pack.index.shards and not file.path.startswith(SOURCE):
-                pack.read_file(file.path)
+        read_beside(pack)
 
 
 def _check_safetensors(directory: Path) -> None:

@@ -114,6 +114,7 @@ def test_float16_by_fractions(level: int, r: int, c: int, exponent: int) -> None
     assert from_levels(np.array([[level]], np.int16), *scale, "float16").tolist() == [[expected]]
 
 
+@pytest.mark.requirement("REQ-PAC-02")
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_flushing_of_subnormal_numbers_changes_nothing(dtype: str) -> None:
     """DAZ and FTZ are set by other libraries, for their thread; no number here may depend on them."""
