@@ -31,7 +31,7 @@ demo: $(STAMP)   ## Weigh, sign and admit a real encoder; flip one bit of it; wa
 	HF_HUB_OFFLINE=1 $(BIN)/python examples/demo.py
 
 test: $(STAMP)   ## All tests, vectors and attacks included.
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint: $(STAMP)   ## Style and formatting.
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from measure import median
+from report_quality import quality_section, targets
 from report_seal import seal_section
 
 __all__ = ["Goal", "environment_section", "goals", "newest", "render", "write"]
@@ -370,9 +371,10 @@ def render(
     environment_source: str = "",
     *,
     seal: Result | None = None,
+    quality: tuple[Result, Result | None] | None = None,
 ) -> str:
-    """Return the page of one result, and of one of the environment's and one of the seal's where there is any."""
-    every = goals(result, environment)
+    """Return the page of one result, and of those of the environment, the seal and the quality where there are any."""
+    every = (*goals(result, environment), *musts(quality))
     missed = [g.what for g in every if not g.met]
     summary = f"{len(every) - len(missed)} of {len(every)} goals are met." + (
         " Not met or not shown: " + "; ".join(missed) + "." if missed else ""
@@ -390,8 +392,17 @@ def render(
         *start_section(result["start"]),
         *(() if environment is None else environment_section(environment, environment_source)),
         *(() if seal is None else seal_section(*seal)),
+        *(() if quality is None else quality_section(*quality[0], *(quality[1] or ()))),
     )
     return "\n\n".join((*head, *sections)) + "\n"
+
+
+def musts(quality: tuple[Result, Result | None] | None) -> Iterator[Goal]:
+    """Yield the bounds that the quality of packs must keep."""
+    if quality is not None and quality[1] is not None:
+        for target in targets(quality[0][0], quality[1][0]):
+            if target.must is not None:
+                yield Goal(what=target.what, measured=target.measured[0], bound=target.must, strict=target.strict)
 
 
 def method(result: dict[str, Any]) -> Iterator[str]:
@@ -415,7 +426,7 @@ def method(result: dict[str, Any]) -> Iterator[str]:
 
 
 def newest(kind: str = "digest") -> Path:
-    """Return the newest result of one kind: ``digest``, ``environment`` or ``seal``.
+    """Return the newest result of one kind: what the names of the files begin with, as ``digest`` or ``quality-peers``.
 
     Raises:
         SystemExit: there is none.
@@ -429,7 +440,9 @@ def newest(kind: str = "digest") -> Path:
 def page() -> str:
     """Return the page of the newest results."""
     (digests, source), environment, seal = (_read(newest(kind)) for kind in ("digest", "environment", "seal"))
-    return render(digests, source, *environment, seal=seal)
+    packs = sorted(RESULTS.glob("quality-packs-*.json"))
+    quality = (_read(newest("quality-peers")), _read(packs[-1]) if packs else None)
+    return render(digests, source, *environment, seal=seal, quality=quality)
 
 
 def _read(path: Path) -> Result:

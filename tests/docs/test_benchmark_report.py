@@ -136,8 +136,22 @@ def test_results_are_whole_and_name_neither_hosts_nor_paths(path):
     text = path.read_text(encoding="utf-8")
     result = json.loads(text)
     assert result["quick"] is False
-    assert result["parameters"]["repeats"] >= 5
-    assert all(len(runs) >= 5 for peer in result["peers"].values() for runs in peer["cases"].values())
+    if path.name.startswith("quality-"):
+        assert_quality_is_whole(result)
+    else:
+        assert result["parameters"]["repeats"] >= 5
+        assert all(len(runs) >= 5 for peer in result["peers"].values() for runs in peer["cases"].values())
     assert not re.search(r'"[^"]*/(?:home|root|tmp|usr|var|work|mnt)\b', text)
     assert platform.node() not in text
     assert os.environ.get("USER", "no user's name") not in text
+
+
+def assert_quality_is_whole(result):
+    size = result["parameters"]
+    assert (size["half"], size["length"]) == ("report", 257)
+    assert size["sequences"] >= 160
+    for model in result["causal"].values():
+        for row in model["methods"]:
+            assert {len(row[key]) for key in ("kl", "nll", "top1")} == {size["sequences"]}
+            assert row["bits"] == 8 * row["nbytes"] / model["parameters"]
+    assert all(len(row["cosine"]) == size["texts"] for row in result["encoder"]["minilm"]["methods"])

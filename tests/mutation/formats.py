@@ -11,6 +11,8 @@ import base64
 import hashlib
 import json
 import re
+import runpy
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +32,8 @@ from weighmaster.core.waiver import parse_waiver
 from weighmaster.errors import NotAdmitted
 from weighmaster.flows.artefact import Manifest, bind
 from weighmaster.flows.mark import Mark, mark_to_bytes, parse_mark
+from weighmaster.flows.pack_verification import verify_pack
+from weighmaster.pack.index import parse_index
 from weighmaster.seal.bundle import make_bundle, open_sealed, parse_bundle
 from weighmaster.seal.check import identity_faults, require_signed
 from weighmaster.seal.dsse import pae
@@ -469,6 +473,69 @@ MARK_VARIES: Final = dict.fromkeys(
     "what the gate has seen; a mark is a plain file, and its digest tells damage alone",
 )
 
+# The index of a pack, in a directory whose other files are the original ones: all of it is checked but the origin.
+
+PACKED: Final = runpy.run_path(str(VECTORS / "pack" / "generate.py"))
+
+
+def _pack_files() -> dict[str, bytes]:
+    """Return a calibrated pack with two of everything."""
+    made = PACKED["P"]
+    plan = PACKED["pack"](
+        tensors=[PACKED["tensor"]("w", PACKED["small"](), 1), PACKED["BIAS"]],
+        profile="calibrated",
+        calibration=PACKED["CALIBRATION"],
+        parameters={"damping": "0.1", "seed": "1"},
+        source=[made.entry(f"model-0000{i}-of-00002.safetensors", b"") for i in (1, 2)],
+    )
+    files: dict[str, bytes] = made.made(plan)
+    return files
+
+
+PACK_FILES: Final = _pack_files()
+PACK_LINE: Final = PACK_FILES["pack.index"].split(b"\n")[0]
+_PACKS: Final = tempfile.TemporaryDirectory(prefix="mutated-pack-")
+
+
+def _index_file(line: bytes, digested: bytes) -> bytes:
+    return line + b"\n" + sha256(digested + b"\n").encode() + b"\n"
+
+
+def _index_received(line: bytes) -> None:
+    parse_index(_index_file(line, PACK_LINE), "pack.index")
+
+
+def _index_anew(line: bytes) -> str:
+    root = Path(_PACKS.name)
+    for path, data in PACK_FILES.items() if not (root / "pack.index").exists() else ():
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_bytes(data)
+    (root / "pack.index").write_bytes(_index_file(line, line))
+    return verify_pack(root, threads=1).root
+
+
+PACK_VARIES: Final = {
+    **dict.fromkeys(
+        (
+            "encoder.bits",
+            "encoder.name",
+            "encoder.parameters",
+            "encoder.parameters.damping",
+            "encoder.parameters.seed",
+            "encoder.version",
+            "calibration.sha256",
+            "calibration.tokens",
+            "deviation.relativeSquaredError",
+            "source",
+            "source[].path",
+            "source[].sha256",
+            "source[].size",
+        ),
+        "the packer's word on how the pack was made",
+    ),
+    "tensors[].shape": "a blob fixes the number of elements; which dimensions they have is the packer's word",
+}
+
 FORMATS: Final = (
     Format(
         name="statement",
@@ -561,5 +628,13 @@ FORMATS: Final = (
         bound="the SHA-256 beside it",
         signed_anew=_mark_anew,
         varies=MARK_VARIES,
+    ),
+    Format(
+        name="pack index",
+        document=PACK_LINE,
+        received=(_index_received,),
+        bound="the SHA-256 in its last line; both by the pack root that a seal names",
+        signed_anew=_index_anew,
+        varies=PACK_VARIES,
     ),
 )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 import weighmaster as wm
 from weighmaster.cli.pack_summary import bits, encoder_pairs, index_document
 from weighmaster.cli.printing import count, pairs
-from weighmaster.cli.progress import StageBar
+from weighmaster.cli.progress import ProgressBar, StageBar
+from weighmaster.cli.report_summary import new_report, report_document, report_text
 from weighmaster.cli.verb import Outcome
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ travel along, or a safetensors file. The checkpoint may be larger than memory.
 Without --bits nothing is lost (profile exact, about 10.7 bits per bfloat16 weight). With --bits B the whole pack takes
 at most B bits per weight, everything counted that is needed to rebuild and check the tensors; norms, biases, small
 and non-finite tensors stay lossless. The profile datafree looks at the weights alone; calibrated also at what they do
-to the outputs, on text that the model itself writes (--calibration self) or on tokens of yours. How far the outputs
-move is measured apart: the deviation printed here is that of the weights.
+to the outputs, on text that the model itself writes (--calibration self) or on tokens of yours.
+
+At the end stands a report (weighmaster report), beside the pack unless --report says where: its size, its tensors, and
+how far the outputs move on tokens that the model makes up. Where the model cannot be run, the report says why.
 
 A run that was killed is gone on with by the same command: finished shards are kept. Before it says done, everything is
 read back from disk and compared. A pack is not signed by this."""
@@ -43,6 +46,7 @@ _HELP: Final = {
     "out": "directory for the pack: new, empty, or that of an unfinished run",
     "bits": "real bits per weight, 3 to 8 in steps of 0.1; left out for the profile exact",
     "profile": "exact, datafree or calibrated (default: datafree with --bits, exact without)",
+    "report": "new directory for the report (default: PACK.report beside the pack)",
     "calibration": "for the profile calibrated: self (default), or a file of token sequences",
 }
 
@@ -54,15 +58,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bits", metavar="B", help=_HELP["bits"])
     parser.add_argument("--profile", choices=("datafree", "calibrated", "exact"), help=_HELP["profile"])
     parser.add_argument("--calibration", metavar="self|FILE", help=_HELP["calibration"])
+    parser.add_argument("--report", metavar="DIR", type=Path, help=_HELP["report"])
 
 
 def run(args: argparse.Namespace) -> Outcome:
-    """Pack, and print what came out."""
+    """Pack, report, and print what came out."""
+    report = new_report(args.out, args.report)
     with StageBar() as bar:
         done = wm.pack_model(
             args.model, args.out, bits=args.bits, profile=args.profile, calibration=args.calibration, watch=bar
         )
-    return Outcome(document=_document(done), text=_text(done))
+    with ProgressBar(None) as progress:
+        written = wm.write_report(args.out, args.model, report, progress=progress)
+    document = {**_document(done), "report": report_document(written)}
+    return Outcome(document=document, text=f"{_text(done)}\n\n{report_text(written)}")
 
 
 def _document(done: PackResult) -> dict[str, object]:

@@ -6,15 +6,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import weighmaster as wm
-from weighmaster.cli.printing import pairs
 from weighmaster.cli.progress import ProgressBar
+from weighmaster.cli.report_summary import new_report, report_document, report_text
 from weighmaster.cli.verb import Outcome
-
-if TYPE_CHECKING:
-    from weighmaster.flows.report import WrittenReport
 
 DESCRIPTION: Final = """\
 Rebuild every tensor of a pack, compare it with its digest in the index and with the source, run both models on the same
@@ -66,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Outcome:
     """Measure, write, and print the figures."""
-    out = args.out or args.pack.with_name(f"{args.pack.name}.report")
+    out = new_report(args.pack, args.out)
     wanted = wm.ReportRun(
         tokens=args.tokens,
         texts=args.texts,
@@ -77,7 +74,7 @@ def run(args: argparse.Namespace) -> Outcome:
     )
     with ProgressBar(None) as progress:
         done = wm.write_report(args.pack, args.source, out, run=wanted, progress=progress)
-    return Outcome(document=_document(done), text=_text(done))
+    return Outcome(document={"result": "reported", **report_document(done)}, text=report_text(done))
 
 
 def _metric(name: str) -> Callable[[Any], object]:
@@ -85,28 +82,3 @@ def _metric(name: str) -> Callable[[Any], object]:
 
     found: Callable[[Any], object] = find_callable(name)
     return found
-
-
-def _document(done: WrittenReport) -> dict[str, object]:
-    from weighmaster.flows.report import JSON, summary  # noqa: PLC0415
-
-    said = summary(done.directory / JSON)
-    return {
-        "result": "reported",
-        "directory": str(done.directory),
-        "format": said.format,
-        "sha256": said.sha256,
-        "root": said.root,
-        "originChecked": False,
-        "figures": dict(said.metrics),
-        "note": done.note,
-    }
-
-
-def _text(done: WrittenReport) -> str:
-    from weighmaster.flows.report_content import sections  # noqa: PLC0415
-
-    rows = [*sections(done.report)[0].rows, ("Origin", "not checked"), ("Written to", str(done.directory))]
-    if done.note:
-        rows.append(("Note", done.note))
-    return pairs(rows)

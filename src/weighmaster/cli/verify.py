@@ -52,6 +52,7 @@ _LOAD: Final = "a load in this process matches"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    parser.set_defaults(refuse=parser.error)  # what a manifest needs and a pack does not
     parser.add_argument("manifest", metavar="DIR", type=Path, help="manifest directory, or a pack")
     parser.add_argument("--trust", metavar="FILE", type=Path, help="trust file; required for a manifest")
     roots = "fingerprint of the roots at which the trust file must begin; keep it apart from the file; required too"
@@ -97,7 +98,7 @@ def run(args: argparse.Namespace) -> Outcome:
 def _require_trust(args: argparse.Namespace) -> None:
     missing = [f"--{name}" for name in ("trust", "roots", "expect") if getattr(args, name) is None]
     if missing:
-        raise UsageError(f"the following arguments are required: {', '.join(missing)}")
+        args.refuse(f"the following arguments are required: {', '.join(missing)}")
 
 
 def _mark(args: argparse.Namespace) -> MarkFile | None:

@@ -71,7 +71,7 @@ def _number(bits: Decimal | str | float) -> Decimal:
         number = Decimal(str(bits))
     except InvalidOperation:
         raise UsageError(f"bits: expected a number, found {bits!r}") from None
-    if not _LEAST <= number <= _MOST or number % _STEP:
+    if not number.is_finite() or not _LEAST <= number <= _MOST or number % _STEP:
         raise UsageError(f"bits: expected 3 to 8 in steps of 0.1, found {bits}")
     return number
 

@@ -42,6 +42,7 @@ _STYLE: Final[Any] = {
     "legend.frameon": False,
     "legend.markerscale": 1.8,
     "svg.fonttype": "path",
+    "text.parse_math": False,
     "svg.hashsalt": "weighmaster-pack-report-v1",
     "xtick.color": _INK,
     "ytick.color": _INK,
@@ -106,7 +107,8 @@ def _bars(axes: Axes, histogram: Histogram, marks: Iterable[tuple[str, str]], wh
             axes.axvline(
                 float(value), color=_COLOURS[5], linestyle=style, linewidth=1.2, label=f"{label} {_short(value)}"
             )
-    axes.legend(loc="upper left")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper left")
     axes.set_ylabel(what)
     if histogram.below:
         axes.set_title(f"{histogram.below:,} at zero (below 1e-12) not drawn", loc="right", color=_INK, fontsize=8)
@@ -195,7 +197,7 @@ def kind_of(name: str) -> str:
     parts = [part for part in (match["rest"] if match else name).split(".") if not part.isdigit()]
     if len(parts) > 1 and parts[-1] in {"weight", "bias"}:
         parts.pop()
-    return ".".join(parts[-2:])
+    return ascii(".".join(parts[-2:]))[1:-1]  # no font has every character of other people's names
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from weighmaster.core.pack_report import MetricLine, NoOutputs, Outputs
 from weighmaster.core.tensor import TensorView
-from weighmaster.errors import UsageError
+from weighmaster.errors import UsageError, WeighmasterError
 
 if TYPE_CHECKING:
     from weighmaster.capture.deviation_inputs import Inputs
@@ -35,6 +35,7 @@ _MADE_UP: Final = (32, 128)
 _TEXTS_MADE_UP: Final = (256, 32)
 """The same for encoders of texts."""
 
+_SHOWN: Final = 300
 _MEMINFO: Final = Path("/proc/meminfo")
 _AVAILABLE: Final = re.compile(r"^MemAvailable:\s+(\d+) kB$", re.MULTILINE)
 
@@ -130,15 +131,20 @@ def run_models(source: Path, views: Mapping[str, TensorView], rebuilt: Tensors, 
         run: what to run.
 
     Raises:
-        UsageError: what the user gave cannot be run.
-        MalformedArtefact: a file of the user breaks its format.
+        UsageError: what the user gave cannot be run; the cause is chained.
+        WeighmasterError: a file of the user or of the source is not as it should be.
     """
     try:
         return _run(source, views, rebuilt, run)
-    except UsageError as error:
-        if run.asked:
+    except WeighmasterError as error:
+        if run.asked or not isinstance(error, UsageError):
             raise
         return Ran(outputs=NoOutputs(reason=str(error)))
+    except Exception as error:  # a model's own code raises anything
+        reason = f"the models do not run here: {type(error).__name__}: {error}"
+        if run.asked:
+            raise UsageError(reason) from error
+        return Ran(outputs=NoOutputs(reason=reason[:_SHOWN]))
 
 
 def _run(source: Path, views: Mapping[str, TensorView], rebuilt: Tensors, run: ReportRun) -> Ran:

@@ -17,6 +17,7 @@ from weighmaster.pack.tables import CLASSES, Table, read_tables, table_bytes
 __all__ = [
     "HEADER",
     "LANES",
+    "LARGEST",
     "LEVELS",
     "PLANES",
     "STATES",
@@ -43,7 +44,9 @@ ITEMSIZE: Final = {"bfloat16": 2, "float16": 2, "float32": 4, "float8_e4m3fn": 1
 MAX_CHUNK: Final = 1 << 24
 """Elements."""
 
-_LARGEST: Final = {"bfloat16": (2 - 2**-7) * 2.0**127, "float16": 65504.0, "float32": (2 - 2**-23) * 2.0**127}
+LARGEST: Final = {"bfloat16": (2 - 2**-7) * 2.0**127, "float16": 65504.0, "float32": (2 - 2**-23) * 2.0**127}
+"""Largest finite number of a dtype that levels can have."""
+
 _MAGIC: Final = b"WMT1"
 _HEADER: Final = struct.Struct("<4sBBBBQQIIIII")
 HEADER: Final = _HEADER.size
@@ -193,7 +196,7 @@ def _parse_header(blob: memoryview, file: str) -> tuple[Shape, int, int, int]:
     if own != (real := zlib.crc32(head[:-4])):
         raise _fault(file, "header: CRC-32", f"{own:08x}", f"{real:08x}")
     names = [name for name, code in DTYPE_CODES.items() if code == dtype]
-    if codec not in {LEVELS, PLANES} or not names or (codec == LEVELS and names[0] not in _LARGEST):
+    if codec not in {LEVELS, PLANES} or not names or (codec == LEVELS and names[0] not in LARGEST):
         raise _fault(file, "header", "a codec, 1 or 2, and a dtype that it has", f"codec {codec}, dtype {dtype}")
     if bits not in _TABLE_BITS:
         raise _fault(file, "header: table bits", "11 to 14", str(bits))
@@ -255,8 +258,8 @@ def _check_products(
     reach = max((max(-t.lowest, t.highest) for t in tables if t is not None), default=0)
     if low < _SMALLEST_NORMAL:
         raise _fault(file, "side section: scales", "products of at least 2^-126", f"{low!r}")
-    if reach * high > _LARGEST[shape.dtype]:
-        raise _fault(file, "side section: scales", f"|w| <= {_LARGEST[shape.dtype]!r}", f"{reach * high!r}")
+    if reach * high > LARGEST[shape.dtype]:
+        raise _fault(file, "side section: scales", f"|w| <= {LARGEST[shape.dtype]!r}", f"{reach * high!r}")
 
 
 def _read_chunks(blob: memoryview, table_at: int, bodies_at: int, shape: Shape, file: str) -> tuple[Chunk, ...]:

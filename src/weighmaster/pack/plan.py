@@ -1,25 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an encoder is, and the encoder that loses nothing."""
+"""Plans for a whole model: made once, kept in the journal, and resumed."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, Protocol
+from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-
-from weighmaster.core.canonical import dumps, loads_canonical
+from weighmaster.core.canonical import loads_canonical
 from weighmaster.core.fields import Fields
 from weighmaster.core.tensor import TensorView
-from weighmaster.errors import UsageError
-from weighmaster.pack.backends import best
-from weighmaster.pack.coder import encode_exact
-from weighmaster.pack.layout import DTYPE_CODES, MAX_CHUNK
-from weighmaster.pack.packed import EXACT, RAW
+from weighmaster.pack import calibrated, datafree
+from weighmaster.pack.exact import Coded, Encoder, ExactEncoder, matrix_of, squares
+from weighmaster.pack.statistics import Statistics
 
 __all__ = [
     "Coded",
@@ -33,99 +26,7 @@ __all__ = [
     "squares",
 ]
 
-_SMALLEST: Final = 2_048
-"""Bytes: a tensor below this stays raw, for the tables alone would cost more than is saved."""
-
-_PIECE: Final = 1 << 24
-"""Bytes of a tensor that are looked at together."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coded:
-    """A tensor as it lies in a shard.
-
-    Attributes:
-        codec: ``five-v1``, ``exact-v1``, or ``raw-v1``.
-        blob: spec/pack.md, 2; the tensor's own bytes for ``raw-v1``.
-        squared_error: sum over the elements of (rebuilt - source)^2, in float64; 0 where nothing is lost.
-        squared: sum of the squares of the source's finite elements.
-    """
-
-    codec: str
-    blob: bytes
-    squared_error: float
-    squared: float
-
-
-class Encoder(Protocol):
-    """Codes tensors by one plan. The same plan and tensor always give the same blob."""
-
-    profile: str
-    """``exact``, ``datafree`` or ``calibrated``."""
-
-    def parameters(self) -> dict[str, str]:
-        """Return what the plan was made with, for the index: texts, numbers as decimal strings."""
-
-    def encode(self, view: TensorView) -> Coded:
-        """Code one tensor, reading it by row bands."""
-
-    def state(self) -> bytes:
-        """Return what `resume` needs to go on with the same plan, as canonical JSON."""
-
-
-class ExactEncoder:
-    """Loses nothing: ``exact-v1`` where that is smaller, ``raw-v1`` elsewhere."""
-
-    profile = "exact"
-
-    def parameters(self) -> dict[str, str]:
-        """Return none: there is nothing to choose."""
-        return {}
-
-    def state(self) -> bytes:
-        """Return the profile."""
-        return dumps({"profile": self.profile})
-
-    def encode(self, view: TensorView) -> Coded:
-        """Code one tensor."""
-        data = bytes(view.read(0, view.nbytes))
-        squared = squares(np.frombuffer(data, np.uint8), view.dtype)
-        shape = matrix_of(view.shape)
-        if view.dtype in DTYPE_CODES and view.nbytes >= _SMALLEST and shape is not None:
-            blob = encode_exact(np.frombuffer(data, np.uint8), view.dtype, *shape, best())
-            if len(blob) < len(data):
-                return Coded(codec=EXACT, blob=blob, squared_error=0.0, squared=squared)
-        return Coded(codec=RAW, blob=data, squared_error=0.0, squared=squared)
-
-
-def matrix_of(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """Return rows and columns that a tensor is coded as, or None where the format has no room for such rows.
-
-    The last dimension gives the columns; where it is short, as in a convolution, all dimensions but the first do.
-    """
-    count = math.prod(shape)
-    if count == 0:
-        return None
-    if len(shape) < 2:  # noqa: PLR2004
-        return (1, count) if count <= MAX_CHUNK else None
-    cols = shape[-1] if shape[-1] >= 32 else count // shape[0]  # noqa: PLR2004  # lanes
-    return (count // cols, cols) if cols <= MAX_CHUNK else None
-
-
-def squares(data: npt.NDArray[np.uint8], dtype: str) -> float:
-    """Return the sum of the squares of the finite elements, in float64; 0 for dtypes that are no plain floats."""
-    return math.fsum(_squares(data[i : i + _PIECE], dtype) for i in range(0, len(data), _PIECE))
-
-
-def _squares(data: npt.NDArray[np.uint8], dtype: str) -> float:
-    if dtype == "bfloat16":
-        values = (data.view("<u2").astype(np.uint32) << 16).view(np.float32)
-    elif dtype in {"float16", "float32", "float64"}:
-        values = data.view({"float16": "<f2", "float32": "<f4", "float64": "<f8"}[dtype])
-    else:
-        return 0.0
-    wide = values[np.isfinite(values)].astype(np.float64)
-    return float(np.dot(wide, wide))
+_STATE: Final = "encoder state"
 
 
 def plan_exact() -> Encoder:
@@ -134,22 +35,44 @@ def plan_exact() -> Encoder:
 
 
 def plan_datafree(views: Sequence[TensorView], *, bits: Decimal, fixed_bytes: int) -> Encoder:
-    """Return the encoder that looks at nothing but the weights."""
-    raise UsageError(f"datafree: not in this build ({len(views)} tensors, {bits} bits, {fixed_bytes} bytes)")
-
-
-def plan_calibrated(views: Sequence[TensorView], statistics: Any, *, bits: Decimal, fixed_bytes: int) -> Encoder:
-    """Return the encoder that looks at what the weights do to the outputs."""
-    raise UsageError(f"calibrated: not in this build ({len(views)}, {bits}, {fixed_bytes}, {type(statistics)})")
-
-
-def resume(state: bytes) -> Encoder:
-    """Return the encoder whose `state` this is.
+    """Return an encoder that needs the weights alone, with which the whole file takes the bits asked for.
 
     Raises:
-        MalformedArtefact: it is no state of an encoder.
+        UsageError: no step gives so few bits.
     """
-    fields = Fields(loads_canonical(state, "encoder state"), file="encoder state")
-    fields.text("profile", choices=("exact",))
+    return datafree.plan(views, bits=bits, fixed_bytes=fixed_bytes)
+
+
+def plan_calibrated(views: Sequence[TensorView], statistics: Statistics, *, bits: Decimal, fixed_bytes: int) -> Encoder:
+    """Return an encoder that keeps the error where a calibration says that it matters least.
+
+    Args:
+        views: all tensors of the model.
+        statistics: of `capture.calibration`, by the names of the tensors.
+        bits: per weight of the whole file.
+        fixed_bytes: what the file takes beside the blobs.
+
+    Raises:
+        UsageError: no step gives so few bits, or the statistics do not fit the model.
+    """
+    return calibrated.plan(views, statistics, bits=bits, fixed_bytes=fixed_bytes)
+
+
+def resume(state: bytes, statistics: Statistics | None = None) -> Encoder:
+    """Return the encoder whose `state` this is.
+
+    Args:
+        state: of an encoder.
+        statistics: of the calibration, which a calibrated plan needs again: the same, which is checked.
+
+    Raises:
+        MalformedArtefact: it is no state of an encoder, or of one with other statistics.
+    """
+    fields = Fields(loads_canonical(state, _STATE), file=_STATE)
+    profile = fields.text("profile", choices=("calibrated", "datafree", "exact"))
+    if profile == "datafree":
+        return datafree.from_state(fields)
+    if profile == "calibrated":
+        return calibrated.from_state(fields, {} if statistics is None else statistics)
     fields.done()
     return plan_exact()

@@ -21,6 +21,8 @@ MAX_LEVEL: Final = 255
 
 _FIRST_CODE: Final = 16
 _HIGH: Final = 255
+_EVERY: Final = 16
+"""Frequencies below this are all there, whatever the grain."""
 _ABSENT, _FULL, _SYMMETRIC = 0, 1, 2
 
 Codes = npt.NDArray[np.uint8]
@@ -168,7 +170,9 @@ def _codes_of(frequencies: npt.NDArray[np.int64]) -> Codes:
     return np.where(frequencies == 0, 0, codes).astype(np.uint8)
 
 
-def fit_table(histogram: npt.NDArray[np.int64], lowest: int, table_bits: int, *, symmetric: bool) -> Table | None:
+def fit_table(
+    histogram: npt.NDArray[np.int64], lowest: int, table_bits: int, *, symmetric: bool, grain: int = 1
+) -> Table | None:
     """Return a table in which every symbol that occurs has a frequency of at least 1.
 
     Args:
@@ -176,6 +180,7 @@ def fit_table(histogram: npt.NDArray[np.int64], lowest: int, table_bits: int, *,
         lowest: symbol of its first place.
         table_bits: B; there must be fewer than 2^B symbols.
         symmetric: give a level and its negative one frequency, which halves what the table costs. Level 0 must occur.
+        grain: 1, 2, 4 or 8: take only every so-manieth code, which makes tables cheaper and the symbols dearer.
 
     Returns:
         None if nothing occurs.
@@ -189,7 +194,7 @@ def fit_table(histogram: npt.NDArray[np.int64], lowest: int, table_bits: int, *,
     share = counts.astype(np.float64) * ((1 << table_bits) / int(counts.sum()))
     shrink, least = 1.0, max(1, int(share[place] * 0.9))
     while True:
-        frequencies = np.where(counts > 0, _nearest(share * shrink), 0)
+        frequencies = np.where(counts > 0, _nearest(share * shrink, grain), 0)
         frequencies[place] = 0
         rest = (1 << table_bits) - int(frequencies.sum())
         if rest >= least:
@@ -198,10 +203,12 @@ def fit_table(histogram: npt.NDArray[np.int64], lowest: int, table_bits: int, *,
         shrink, least = shrink * 0.99, max(1, int(least * 0.99))
 
 
-def _nearest(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    above = np.clip(np.searchsorted(_FREQUENCIES, values), 1, len(_FREQUENCIES) - 1)
-    nearer = values - _FREQUENCIES[above - 1] < _FREQUENCIES[above] - values
-    return _FREQUENCIES[np.where(nearer, above - 1, above)]
+def _nearest(values: npt.NDArray[np.float64], grain: int) -> npt.NDArray[np.int64]:
+    grid: npt.NDArray[np.int64] = _FREQUENCIES[(_CODES % grain == 0) | (_FREQUENCIES < _EVERY)]
+    above = np.clip(np.searchsorted(grid, values), 1, len(grid) - 1)
+    nearer = values - grid[above - 1] < grid[above] - values
+    taken: npt.NDArray[np.int64] = grid[np.where(nearer, above - 1, above)]
+    return taken
 
 
 def _trimmed(histogram: npt.NDArray[np.int64], lowest: int) -> tuple[int, npt.NDArray[np.int64]]:

@@ -21,7 +21,7 @@ def test_bytes_done_of_total_and_rate():
     stream = Terminal()
     with ProgressBar(4_000_000_000, stream, lambda: next(clock)) as bar:
         bar(1_000_000_000)
-    assert stream.getvalue() == "\r\x1b[K1.00 GB / 4.00 GB  25 %  500.00 MB/s\r\x1b[K"
+    assert stream.getvalue() == "\r\x1b[K1.00 GB / 4.00 GB  25 %  500.00 MB/s  6 s left\r\x1b[K"
 
 
 def test_without_a_total_and_at_most_ten_times_a_second():
