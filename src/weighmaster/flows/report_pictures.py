@@ -42,7 +42,6 @@ _STYLE: Final[Any] = {
     "legend.frameon": False,
     "legend.markerscale": 1.8,
     "svg.fonttype": "path",
-    "text.parse_math": False,
     "svg.hashsalt": "weighmaster-pack-report-v1",
     "xtick.color": _INK,
     "ytick.color": _INK,
@@ -197,7 +196,8 @@ def kind_of(name: str) -> str:
     parts = [part for part in (match["rest"] if match else name).split(".") if not part.isdigit()]
     if len(parts) > 1 and parts[-1] in {"weight", "bias"}:
         parts.pop()
-    return ascii(".".join(parts[-2:]))[1:-1]  # no font has every character of other people's names
+    # Other people's names: no font has every character, and dollars would begin a formula.
+    return ascii(".".join(parts[-2:]))[1:-1].replace("$", r"\$")
 
 
 @dataclass(frozen=True, slots=True)

@@ -455,6 +455,16 @@ def test_figures_of_the_page():
     assert "random tokens" in pages(EMBEDDINGS)[0]
 
 
+def test_bits_are_rounded_up():
+    size = dataclasses.replace(PLAIN.size, headers=PLAIN.size.headers + 1)
+    text = pages(dataclasses.replace(PLAIN, size=size))[1]
+    assert "| 87.100 (asked for: lossless) |" in text
+    assert "| model.layers.0.self\\_attn.q\\_proj.weight | 4 x 3 | bfloat16 | exact-v1 | 26.667 |" in text
+    third = dataclasses.replace(PLAIN.size, elements=81)
+    tensors = (dataclasses.replace(PLAIN.tensors[0], shape=(65,)), *PLAIN.tensors[1:])
+    assert "| 85.926 (" in pages(dataclasses.replace(PLAIN, size=third, tensors=tensors))[1]  # 85.92592...
+
+
 def test_names_are_other_peoples_text():
     evil = "x<script>alert(1)</script>|`\u202e\x1b$\\frac{"
     tensors = (dataclasses.replace(PLAIN.tensors[0], name=evil), *PLAIN.tensors[1:])
