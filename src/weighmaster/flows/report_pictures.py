@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from weighmaster.core.pack_report import STEPS, EncoderOutputs, Histogram, LanguageOutputs, Report, TensorLine
+from weighmaster.flows.report_content import bits_text
 
 __all__ = ["Picture", "draw", "kind_of", "place_of"]
 
@@ -266,7 +267,7 @@ def _bits(figure: Figure, report: Report) -> None:
 
 
 def _bits_text(report: Report) -> str:
-    return f"{Decimal(report.size.bits_per_weight):.3f} bits"
+    return f"{bits_text(report.size.bits_per_weight, 4)} bits"
 
 
 def _colours(columns: _Columns) -> list[tuple[str, str]]:
