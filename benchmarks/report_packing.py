@@ -73,8 +73,8 @@ def _memory(part: Mapping[str, Any]) -> Iterator[str]:
         ),
         (
             "real bits per weight",
-            f"{pack['child']['bits']:.4f}",
-            f"at most {MOST_BITS}: {_verdict(met=pack['child']['bits'] <= 5.02)}",
+            f"{bits:.4f}",
+            f"at most {MOST_BITS}: {_verdict(met=bits <= MOST_BITS)}",
         ),
         ("CPU-seconds, packing (with reading back)", f"{pack['child']['cpu']:.0f}", ""),
         ("CPU-seconds, sink", f"{sink['child']['cpu']:.0f}", ""),
