@@ -224,7 +224,8 @@ class Pack:
             UsageError: there is no such tensor; otherwise as `read`.
         """
         wanted = [t for shard in self.in_shard_order() for t in shard] if names is None else map(self.entry, names)
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="weighmaster-pack") as pool:
+        # One more, so that the next tensor is read while as many as were asked for are decoded.
+        with ThreadPoolExecutor(self.threads + 1, thread_name_prefix="weighmaster-pack") as pool:
             waiting: deque[tuple[PackedTensor, Future[Rebuilt]]] = deque()
             try:
                 for tensor in wanted:
