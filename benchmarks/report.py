@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from measure import median
+from report_codec import codec_section
 from report_quality import quality_section, targets
 from report_seal import seal_section
 
@@ -372,6 +373,7 @@ def render(
     *,
     seal: Result | None = None,
     quality: tuple[Result, Result | None] | None = None,
+    codec: Result | None = None,
 ) -> str:
     """Return the page of one result, and of those of the environment, the seal and the quality where there are any."""
     every = (*goals(result, environment), *musts(quality))
@@ -393,6 +395,7 @@ def render(
         *(() if environment is None else environment_section(environment, environment_source)),
         *(() if seal is None else seal_section(*seal)),
         *(() if quality is None else quality_section(*quality[0], *(quality[1] or ()))),
+        *(() if codec is None else codec_section(*codec)),
     )
     return "\n\n".join((*head, *sections)) + "\n"
 
@@ -442,7 +445,8 @@ def page() -> str:
     (digests, source), environment, seal = (_read(newest(kind)) for kind in ("digest", "environment", "seal"))
     packs = sorted(RESULTS.glob("quality-packs-*.json"))
     quality = (_read(newest("quality-peers")), _read(packs[-1]) if packs else None)
-    return render(digests, source, *environment, seal=seal, quality=quality)
+    codec = _read(newest("codec"))
+    return render(digests, source, *environment, seal=seal, quality=quality, codec=codec)
 
 
 def _read(path: Path) -> Result:
