@@ -33,12 +33,14 @@ def codec_section(result: dict[str, Any], source: str) -> Iterator[str]:
     versions = ", ".join(f"{name} {machine['packages'][name]}" for name in ("numpy", "zipnn", "zstandard"))
     yield "## 9. The codec of packs"
     yield (
-        f"`benchmarks/codec.py`, {source}, {result['parameters']['repeats']} rounds on {result['date']}; {machine['cpu']} "
-        f"(family, model, stepping {machine['cpu_family_model_stepping']}); {versions}; one thread. GB of the tensor per "
+        f"`benchmarks/codec.py`, {source}, {result['parameters']['repeats']} rounds on {result['date']}; "
+        f"{machine['cpu']} (family, model, stepping {machine['cpu_family_model_stepping']}); {versions}; one thread. "
+        "GB of the tensor per "
         f"CPU-second, in the median round and, in brackets, the quickest. Load average {result['load_before'][0]:.1f} "
         f"before, {result['load_after'][0]:.1f} after: above the number of cores ({machine['cores']}) the caches are "
         "shared with others, and figures are low. Decoding is from a whole blob to the tensor: header, side section, "
-        "tables and CRC-32 included, the digest of the tensor not."
+        "tables and CRC-32 included, the digest of the tensor not; `five-v1` into memory that is there already, the "
+        "lossless codecs into memory that each of them takes."
     )
     yield from _five(five)
     yield from _bounds(five)
@@ -49,8 +51,8 @@ def codec_section(result: dict[str, Any], source: str) -> Iterator[str]:
 
 def _five(five: dict[str, Any]) -> Iterator[str]:
     yield (
-        f"`five-v1`, bfloat16, {five['bits']:.3f} bits per weight with everything, {five['classes']} classes, scales of "
-        "rows and columns:"
+        f"`five-v1`, bfloat16, {five['bits']:.3f} bits per weight with everything, {five['classes']} classes, scales "
+        "of rows and columns:"
     )
     rows = [(name, _both(five["bytes"], runs)) for name, runs in five["decode"].items()]
     yield table(("decoding", "GB per CPU-s"), rows)
