@@ -50,6 +50,7 @@ bench: $(STAMP)  ## Measure; results go to benchmarks/results, the table to benc
 	$(PIP) install -c constraints.txt -e '.[bench]'
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/digest.py
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/environment.py
+	$(BIN)/python benchmarks/codec.py
 	$(BIN)/python benchmarks/seal.py $(addprefix --cosign ,$(wildcard build/interop/cosign/root/usr/bin/cosign))
 
 INTEROP := build/interop
