@@ -24,7 +24,9 @@ UNSIGNED = {"bfloat16": np.uint16, "float16": np.uint16, "float32": np.uint32}
 PLANES = ("bfloat16", "float16", "float32", "float8_e4m3fn", "float8_e5m2")
 SHAPES = ((1, 1), (1, 100), (100, 1), (37, 70), (200, 33), (300, 64), (5, 1000))
 
-pytestmark = pytest.mark.skipif(not BACKENDS, reason="no compiled codec here (test_backends.py says whether it must be)")
+pytestmark = pytest.mark.skipif(
+    not BACKENDS, reason="no compiled codec here (test_backends.py says whether it must be)"
+)
 
 
 def each(backend_id=lambda b: b.name):
