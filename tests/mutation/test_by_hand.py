@@ -28,6 +28,7 @@ def holds(pack: Path) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_both_readers_of_an_index_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (form,) = [form for form in FORMATS if form.name == "pack index"]
     main = runpy.run_path(str(TOOL), run_name="by_hand")["main"]

@@ -117,6 +117,7 @@ def outcome(blob: bytes, backend: Backend) -> bytes | MalformedArtefact:
         return error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "case"),
     [*((backend, "exact_float16") for backend in available()), (NUMPY, "patch_float32"), (best(), "patch_float32")],

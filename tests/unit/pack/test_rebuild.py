@@ -57,6 +57,7 @@ def test_integers_give_the_same_for_all_levels(dtype: str) -> None:
         assert np.array_equal(found, HAND.rebuild(*wide, dtype)), (dtype, hex(r), hex(c))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_all_significands_of_a_scale(dtype: str) -> None:
     """All levels x all significands of R x sixteen of C, at exponents where results are normal, subnormal and zero."""
