@@ -176,6 +176,7 @@ def test_code_of_a_trusted_pack_is_run(coded: Path, trust: Callable[..., Path], 
     assert loaded.vouched == "reader 1, serial 4, signed by Ana"
 
 
+@pytest.mark.requirement("REQ-PAC-10")
 def test_82_code_of_a_pack_without_trust_or_unasked(coded: Path, trust: Callable[..., Path], pin: str) -> None:
     text = refused(lambda: AutoModel.from_pretrained(coded, trust_remote_code=True))
     assert "its code (configuration_own.OwnConfig) is run only where its seal was checked" in text
@@ -187,6 +188,7 @@ def test_82_code_of_a_pack_without_trust_or_unasked(coded: Path, trust: Callable
     assert ran() == 0
 
 
+@pytest.mark.requirement("REQ-PAC-10")
 def test_83_code_swapped_after_sealing(coded: Path, trust: Callable[..., Path], pin: str) -> None:
     for name in ("configuration_own.py", "modeling_own.py"):
         before = (coded / "source" / name).read_text()
@@ -273,6 +275,7 @@ def test_87_code_where_the_index_was_removed(tmp_path: Path, trust: Callable[...
 # -- origin ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("REQ-PAC-09")
 @pytest.mark.parametrize(
     ("rule", "code", "fact"),
     [
@@ -313,6 +316,7 @@ def test_88_a_genuine_pack_that_is_not_in_force(
     assert fact in str(caught.value)
 
 
+@pytest.mark.requirement("REQ-PAC-09")
 @pytest.mark.parametrize(
     "what", ["none", "of another pack", "of a stranger", "of a manifest", "of a waiver", "garbage"]
 )

@@ -84,6 +84,7 @@ def test_vectors_are_small() -> None:
     assert sum(path.stat().st_size for path in ROOT.rglob("*") if path.is_file()) < 400_000
 
 
+@pytest.mark.requirement("REQ-PAC-01")
 @pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
 @pytest.mark.parametrize("case", POSITIVE)
 def test_good_blobs_are_rebuilt(case: str, backend: Backend) -> None:

@@ -118,6 +118,7 @@ def aligned(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
+@pytest.mark.requirement("REQ-PAC-11")
 @pytest.mark.parametrize("of", ["task", "base"])
 def test_the_loaded_model_is_that_of_the_unpacked_files_bit_for_bit(model: SimpleNamespace, of: str) -> None:
     auto = model.task if of == "task" else AutoModel
@@ -190,6 +191,7 @@ def test_no_decoded_copy_is_kept_on_disk(kept: SimpleNamespace, tmp_path: Path) 
     assert {path: path.stat().st_mtime_ns for path in kept.pack.rglob("*")} == before
 
 
+@pytest.mark.requirement("REQ-PAC-11")
 @pytest.mark.parametrize("name", ["lm_head.weight", "model.layers.1.mlp.up_proj.weight", "model.norm.weight"])
 @pytest.mark.parametrize("part", ["first", "middle", "last"])
 def test_a_flipped_bit_is_an_error_with_the_tensors_name(pack: Path, name: str, part: str) -> None:

@@ -109,6 +109,7 @@ def flips(data: bytes) -> list[tuple[int, bytes]]:
     return [(at, bytes([data[at] ^ (1 << bit)])) for at in range(len(data)) for bit in range(8)]
 
 
+@pytest.mark.requirement("REQ-PAC-03")
 @pytest.mark.slow
 def test_every_single_bit_of_a_pack_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """`verify` finds each one; in the index and in shards the reader does, before it hands out a tensor."""

@@ -69,6 +69,7 @@ def every_kind() -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     return out
 
 
+@pytest.mark.requirement("REQ-PAC-05")
 @pytest.mark.slow
 def test_every_kind_of_tensor_is_kept_exactly(tmp_path: Path):
     source = write_model(tmp_path / "m", every_kind())
@@ -229,6 +230,7 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path, prepare: Callable[[Pat
     assert {path: after[path] for path in before} == before
 
 
+@pytest.mark.requirement("REQ-PAC-08")
 def test_two_packers_on_one_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     source = write_model(tmp_path / "m", tiny())
     reached, go = threading.Event(), threading.Event()
@@ -294,6 +296,7 @@ def other_config(source: Path) -> None:
     (source / "config.json").write_text("{ }")
 
 
+@pytest.mark.requirement("REQ-PAC-08")
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -332,6 +335,7 @@ def test_an_encoder_that_loses_what_it_calls_exact(tmp_path: Path, monkeypatch: 
     assert not (tmp_path / "p" / "pack.index").exists()
 
 
+@pytest.mark.requirement("REQ-PAC-07")
 def test_a_disk_that_does_not_keep_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     real = packing.append
 
@@ -373,6 +377,7 @@ def attempt(call: Callable[[], object]) -> StorageError | None:
     return None
 
 
+@pytest.mark.requirement("REQ-PAC-06")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["write", "fsync", "replace", "mkdir"])
 def test_a_full_disk_at_every_call_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):

@@ -95,6 +95,7 @@ def check_and_finish(source: Path, out: Path, whole: dict[str, bytes], patch: py
     return resumed
 
 
+@pytest.mark.requirement("REQ-PAC-06")
 @pytest.mark.slow
 def test_killed_before_every_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     source = model(tmp_path)

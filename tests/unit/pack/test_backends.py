@@ -64,6 +64,7 @@ def test_where_a_compiler_is_the_extension_was_built():
     assert isinstance(backends.best(), NativeBackend)
 
 
+@pytest.mark.requirement("REQ-PAC-01")
 def test_every_backend_that_is_there_is_right_and_numpy_comes_last():
     names = [backend.name for backend in backends.available()]
     assert names == [*native.paths, "numpy"]
@@ -85,6 +86,7 @@ def test_the_numpy_codec_knows_the_answers():
     assert answers.codec_faults(NumpyBackend()) == ()
 
 
+@pytest.mark.requirement("REQ-PAC-12")
 @pytest.mark.skipif(not native.paths, reason="no compiled codec here")
 @pytest.mark.parametrize("kind", [Wrong, Credulous])
 def test_a_wrong_codec_is_not_handed_out_and_is_named(kind, fresh, monkeypatch):

@@ -135,6 +135,7 @@ def test_an_absurd_size_allocates_nothing(offset: int) -> None:
     tracemalloc.stop()
 
 
+@pytest.mark.requirement("REQ-PAC-04")
 def test_a_side_section_that_inflates_to_a_gigabyte_is_left_alone() -> None:
     """Its header says how long it is; a bomb that lies about it is cut off there."""
     layout = made(0)

@@ -68,6 +68,7 @@ def test_a_closed_pack(pack: Path):
         opened.read("embed")
 
 
+@pytest.mark.requirement("REQ-PAC-13")
 def test_bits_per_weight_count_everything_that_is_needed(pack: Path):
     counted = [*pack.glob("*.safetensors"), pack / "pack.index", pack / "model.safetensors.index.json"]
     total = sum(path.stat().st_size for path in counted)
@@ -384,6 +385,7 @@ for shape in ((6, 40), (1 << 40, 1 << 9), (1 << 27,), (1 << 45,)):
 """
 
 
+@pytest.mark.requirement("REQ-PAC-04")
 @pytest.mark.slow
 def test_absurd_sizes_are_refused_before_anything_is_allocated():
     """In 128 MiB beyond what the interpreter holds; a traceback instead of an answer fails the test."""
