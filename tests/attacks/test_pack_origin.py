@@ -199,6 +199,7 @@ def test_83_code_swapped_after_sealing(coded: Path, trust: Callable[..., Path], 
     assert ran() == 0
 
 
+@pytest.mark.requirement("REQ-PAC-10")
 @pytest.mark.parametrize("where", ["", "source/", "source/more/"])
 @pytest.mark.parametrize("inside", [True, False])
 def test_84_planted_code(plain: Path, where: str, inside: bool, trust: Callable[..., Path], pin: str) -> None:
@@ -217,6 +218,7 @@ def test_84_planted_code(plain: Path, where: str, inside: bool, trust: Callable[
     assert ran() == 0
 
 
+@pytest.mark.requirement("REQ-PAC-10")
 @pytest.mark.parametrize("way", ["source folder", "link to it", "subfolder", "by hand"])
 def test_85_another_way_to_code_of_a_pack(coded: Path, way: str, tmp_path: Path) -> None:
     load: Callable[[], object]
@@ -234,6 +236,7 @@ def test_85_another_way_to_code_of_a_pack(coded: Path, way: str, tmp_path: Path)
     assert ran() == 0
 
 
+@pytest.mark.requirement("REQ-PAC-10")
 def test_86_code_of_another_repository(
     packs: SimpleNamespace, tmp_path: Path, keys: dict[str, PrivateKey], trust: Callable[..., Path], pin: str
 ) -> None:
@@ -261,6 +264,7 @@ class nothing:  # noqa: N801  # a context
         return None
 
 
+@pytest.mark.requirement("REQ-PAC-10")
 def test_87_code_where_the_index_was_removed(tmp_path: Path, trust: Callable[..., Path], pin: str) -> None:
     """A folder from which the index was removed is no pack any more."""
     source = tmp_path / "folder"
@@ -352,6 +356,7 @@ def test_89_a_seal_that_does_not_vouch(
         assert AutoModel.from_pretrained(plain).config.hidden_size == 32  # consistent; its origin is not asked for here
 
 
+@pytest.mark.requirement("REQ-PAC-09")
 def test_90_a_seal_over_a_pack_as_that_of_a_manifest(
     plain: Path, tmp_path: Path, trust: Callable[..., Path], pin: str
 ) -> None:
@@ -363,6 +368,7 @@ def test_90_a_seal_over_a_pack_as_that_of_a_manifest(
         open_trusted(wm.read_manifest(manifest), verified, PRODUCT, now=now, mark=None)
 
 
+@pytest.mark.requirement("REQ-PAC-09")
 def test_91_a_pack_older_than_what_a_gate_saw(
     plain: Path, tmp_path: Path, trust: Callable[..., Path], pin: str
 ) -> None:
