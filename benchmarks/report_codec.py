@@ -82,7 +82,7 @@ def _encoding(five: dict[str, Any]) -> Iterator[str]:
         least = sum(min(run["cpu"] for run in r) for r in runs)
         each = [f"{speed(five['bytes'], r):.2f}" for r in runs]
         rows.append((name, *each, f"{five['bytes'] / seconds / 1e9:.3f} ({five['bytes'] / least / 1e9:.3f})"))
-    yield "What a data-free encoder does to every weight, from bfloat16 to words (goal: 0.4 GB per CPU-second together):"
+    yield "What a data-free encoder does to a weight, from bfloat16 to words (goal: 0.4 GB per CPU-second together):"
     yield table(("encoding", *STEPS, "together"), rows)
 
 
