@@ -10,7 +10,7 @@ PIP         := $(BIN)/python -m pip --disable-pip-version-check -q
 STAMP       := $(VENV)/.ready
 
 .PHONY: demo test lint types contracts vectors bench interop interop-full fuzz soak verify-release sbom requirements
-.PHONY: setup clean help
+.PHONY: setup clean help native native-check native-sanitize native-neon native-fuzz
 
 help:            ## Show the targets.
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -19,7 +19,7 @@ setup: $(STAMP)  ## Make the virtual environment and install everything.
 
 # PyTorch first and by its CPU build: the default Linux wheel brings gigabytes of CUDA that nothing here uses.
 # bitsandbytes without dependencies: it would ask for a CUDA build of PyTorch again.
-$(STAMP): pyproject.toml constraints.txt Makefile
+$(STAMP): pyproject.toml setup.py constraints.txt Makefile $(wildcard native/*.[ch])
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install "$$(grep '^torch==' constraints.txt)" || \
 	$(PIP) install --index-url $(TORCH_INDEX) "$$(grep '^torch==' constraints.txt)"
@@ -50,6 +50,7 @@ bench: $(STAMP)  ## Measure; results go to benchmarks/results, the table to benc
 	$(PIP) install -c constraints.txt -e '.[bench]'
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/digest.py
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/environment.py
+	$(BIN)/python benchmarks/codec.py
 	$(BIN)/python benchmarks/seal.py $(addprefix --cosign ,$(wildcard build/interop/cosign/root/usr/bin/cosign))
 
 INTEROP := build/interop
@@ -76,6 +77,42 @@ requirements: $(STAMP)  ## Write the requirements into the SOUP datasheet, and t
 fuzz: $(STAMP)   ## Fuzz every parser for a moment, from a fixed seed.
 	$(PIP) install -c constraints.txt -e '.[fuzz]'
 	$(BIN)/python -m fuzz --runs 2000 --seconds 30 --jobs 2
+
+native: $(STAMP)  ## Build the compiled codec again, in place.
+	$(BIN)/python setup.py -q build_ext --inplace
+
+NATIVE      := $(filter-out native/module.c,$(wildcard native/*.c))
+CHECKS      := $(NATIVE) native/checks/check_codec.c native/checks/fuzz_decode.c
+CORPUS      := native/checks/golden.bin $(wildcard native/checks/corpus/*)
+STRICT      := -std=c11 -O3 -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow -Wpedantic -Werror
+CLANG       := $(shell command -v clang)
+CROSS       ?= aarch64-linux-gnu-gcc
+QEMU        ?= qemu-aarch64-static
+
+native-check: $(STAMP)  ## The C codec: no warnings, known answers by every path of this CPU, damaged chunks.
+	mkdir -p build/native
+	for file in native/*.c; do $(CC) $(STRICT) -fPIC $$($(BIN)/python -c \
+	  'import sysconfig; print("-isystem", sysconfig.get_path("include"))') -c $$file -o build/native/object.o || exit 1; done
+	$(if $(CLANG),for file in $(CHECKS); do $(CLANG) $(STRICT) -c $$file -o build/native/object.o || exit 1; done)
+	$(CC) $(STRICT) $(CHECKS) -o build/native/check
+	@build/native/check 20 $(CORPUS)
+
+native-sanitize:  ## The same under the address and undefined-behaviour sanitizers.
+	mkdir -p build/native
+	$(CC) -std=c11 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all $(CHECKS) -o build/native/sanitize
+	@build/native/sanitize 20 $(CORPUS)
+
+native-neon:     ## The same for 64-bit ARM, cross-compiled, under qemu-user.
+	mkdir -p build/native
+	$(CROSS) -static $(STRICT) $(CHECKS) -o build/native/neon
+	@$(QEMU) build/native/neon 5 $(CORPUS)
+
+native-fuzz:     ## Fuzz the C decoder with libFuzzer for SECONDS=3600; new inputs go to build/native/corpus.
+	mkdir -p build/native/corpus
+	clang -std=c11 -O2 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined $(NATIVE) \
+	  native/checks/fuzz_decode.c -o build/native/fuzz
+	build/native/fuzz build/native/corpus native/checks/corpus -max_len=2048 -max_total_time=$(SECONDS) \
+	  -print_final_stats=1 -artifact_prefix=build/native/
 
 SECONDS     ?= 3600
 soak: $(STAMP)   ## Fuzz every parser for an hour each (SECONDS=3600); keep corpora and results, write fuzz/README.md.

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from measure import median
+from report_codec import codec_section
+from report_packing import packing_section
 from report_quality import quality_section, targets
 from report_seal import seal_section
 
@@ -372,8 +374,10 @@ def render(
     *,
     seal: Result | None = None,
     quality: tuple[Result, Result | None] | None = None,
+    codec: Result | None = None,
+    packing: Result | None = None,
 ) -> str:
-    """Return the page of one result, and of those of the environment, the seal and the quality where there are any."""
+    """Return the page of one result, and of those of environment, seal, quality and packing where there are any."""
     every = (*goals(result, environment), *musts(quality))
     missed = [g.what for g in every if not g.met]
     summary = f"{len(every) - len(missed)} of {len(every)} goals are met." + (
@@ -393,6 +397,8 @@ def render(
         *(() if environment is None else environment_section(environment, environment_source)),
         *(() if seal is None else seal_section(*seal)),
         *(() if quality is None else quality_section(*quality[0], *(quality[1] or ()))),
+        *(() if codec is None else codec_section(*codec)),
+        *(() if packing is None else packing_section(*packing)),
     )
     return "\n\n".join((*head, *sections)) + "\n"
 
@@ -442,7 +448,10 @@ def page() -> str:
     (digests, source), environment, seal = (_read(newest(kind)) for kind in ("digest", "environment", "seal"))
     packs = sorted(RESULTS.glob("quality-packs-*.json"))
     quality = (_read(newest("quality-peers")), _read(packs[-1]) if packs else None)
-    return render(digests, source, *environment, seal=seal, quality=quality)
+    packing = sorted(RESULTS.glob("packing-*.json"))
+    held = _read(packing[-1]) if packing else None
+    codec = _read(newest("codec"))
+    return render(digests, source, *environment, seal=seal, quality=quality, codec=codec, packing=held)
 
 
 def _read(path: Path) -> Result:

@@ -103,8 +103,21 @@ def require_backend(tree: Path) -> None:
 def build_tree(tree: Path, out: Path, epoch: int) -> None:
     """Build sdist and wheel of an exported tree into `out`."""
     _backend(tree, out, epoch, "--sdist", "--wheel")
+    require_extension(_one(out, "*.whl"))
     sdist = _one(out, "*.tar.gz")
     sdist.write_bytes(repack(sdist.read_bytes(), epoch))
+
+
+def require_extension(wheel: Path) -> None:
+    """Refuse a wheel for one platform that holds no compiled code: an optional extension failed to build, in silence.
+
+    Raises:
+        ReleaseError: there is none.
+    """
+    with zipfile.ZipFile(wheel) as file:
+        compiled = any(name.endswith((".so", ".pyd")) for name in file.namelist())
+    if not compiled and not wheel.name.endswith("-any.whl"):
+        raise ReleaseError(f"{wheel.name}: expected the compiled codec, found no compiled file; is there a compiler?")
 
 
 def wheel_of_sdist(sdist: Path, folder: Path, epoch: int) -> Path:

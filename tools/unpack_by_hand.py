@@ -145,6 +145,7 @@ def check_files(pack: Path, files: list[Any]) -> list[str]:
     seals = sorted(name for name in there if re.fullmatch(r"[^/]+\.sigstore\.json", name))
     odd = (there.keys() - {*seals, "pack.index"}) ^ {file["path"] for file in files}
     need(not odd, str(pack), "exactly the files of the index", f"missing or left over: {sorted(odd)}")
+    need(all(path.count("/") <= 16 for path in there), str(pack), "at most 16 folders deep", "more")
     for file in files:
         path, flat, size = there[file["path"]], sha256(), 0
         need(path.is_file() and not path.is_symlink(), file["path"], "a regular file", "a link, or another kind")
@@ -161,7 +162,7 @@ def read_header(shard: BinaryIO, name: str, tensors: list[Any]) -> dict[str, tup
     size = shard.seek(0, 2)
     shard.seek(0)
     length = int.from_bytes(shard.read(8), "little")
-    need(8 + length <= size, f"{name}: header", f"at most {size - 8} bytes", length)
+    need(length <= min(size - 8, 10**8), f"{name}: header", f"at most {min(size - 8, 10**8)} bytes", length)
     text = shard.read(length)
     found = strict(text, f"{name}: header")
     conform(found, dict.fromkeys(["__metadata__", *(tensor["name"] for tensor in tensors)], dict), f"{name}: header")

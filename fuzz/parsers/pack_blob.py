@@ -7,10 +7,14 @@ side section of an input may stand in place of the deflated one.
 
 from __future__ import annotations
 
+import contextlib
+import io
+import runpy
 import struct
 import zlib
+from typing import Any, Final
 
-from fuzz.harness import refused_or_read, require
+from fuzz.harness import ROOT, refused_or_read, require
 from weighmaster.errors import MalformedArtefact
 from weighmaster.pack.backends import available
 from weighmaster.pack.coder import decode_blob
@@ -20,16 +24,19 @@ from weighmaster.pack.tables import read_tables
 SEEDS = ("vectors/pack/*/blob.bin",)
 _HEADER, _RECORD, _MOST = 44, 12, 1 << 20
 _BACKENDS = available()
+_HAND: Final[dict[str, Any]] = runpy.run_path(str(ROOT / "tools" / "unpack_by_hand.py"), run_name="by_hand")
 
 
 def one(data: bytes) -> None:
-    """All backends give the same bytes, or the same fault; nothing larger than the input allows is made."""
+    """All backends give the same bytes, or the same fault, and so does the script that unpacks by hand."""
     for blob in (data, resealed(data)):
         layout = refused_or_read(blob, _shape)
-        if layout is None or layout[0] * layout[1] > _MOST:
+        if layout is not None and layout[0] * layout[1] > _MOST:
             continue
         outcomes = {backend.name: _decoded(blob, backend) for backend in _BACKENDS}
         require(len(set(outcomes.values())) == 1, f"backends differ: {outcomes}")
+        found = next(iter(outcomes.values()))
+        require(_by_hand(blob) == (found if isinstance(found, bytes) else None), f"by hand it is not: {found!r}")
     for levels in (False, True):
         refused_or_read(data, lambda d, levels=levels: read_tables(d, levels=levels, table_bits=12, file="f")[1])
 
@@ -46,6 +53,19 @@ def _decoded(blob: bytes, backend: object) -> object:
         return decode_blob(memoryview(blob), "f", backend)[1].tobytes()  # type: ignore[arg-type]
     except MalformedArtefact as error:
         return str(error)
+
+
+def _by_hand(blob: bytes) -> bytes | None:
+    """Return the bytes that the script rebuilds, or None where it refuses."""
+
+    def read(offset: int, count: int) -> bytes:
+        return blob[offset : offset + count]
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            return b"".join(_HAND["blocks"](read, _HAND["open_blob"](read, len(blob), "f"), "f"))
+        except SystemExit:
+            return None
 
 
 def resealed(data: bytes) -> bytes:

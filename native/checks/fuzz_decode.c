@@ -168,6 +168,32 @@ static enum wm_status decode(const struct scene *s, const uint8_t *blob, size_t 
     return status;
 }
 
+static float scale(uint16_t bits) {
+    const uint32_t wide = (uint32_t)bits << 16;
+    float value;
+    memcpy(&value, &wide, sizeof value);
+    return value;
+}
+
+/* Whether an element is what its symbol says: of planes the symbol alone, of levels the number. */
+static int holds(const struct scene *s, size_t i, const uint8_t *element) {
+    const struct wm_layout *layout = &s->layout;
+    uint32_t bits = 0;
+    memcpy(&bits, element, wm_itemsize(layout->dtype));
+    if (layout->codec == WM_PLANES) {
+        const uint32_t shift[] = {0, 7, 8, 23, 0, 0};
+        return (bits >> shift[layout->dtype] & 255) == (uint32_t)s->symbol[i];
+    }
+    const float exact = scale(s->row_scale[i / layout->cols]) * scale(s->col_scale[i % layout->cols]) * s->symbol[i];
+    if (layout->dtype == WM_FLOAT16) {
+        return (bits >> 15 == 1) == (s->symbol[i] < 0);
+    }
+    const float found = layout->dtype == WM_BFLOAT16 ? scale((uint16_t)bits) : 0;
+    float same;
+    memcpy(&same, &bits, sizeof same);
+    return layout->dtype == WM_FLOAT32 ? same == exact : (found - exact) * (found - exact) <= exact * exact / 65536;
+}
+
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
     (void)argc;
@@ -224,6 +250,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t *out;
     const enum wm_status status = decode(&s, blob, kept, chunk, &out);
     require(!valid || damaged || status == WM_OK, "what was encoded is refused");
+    for (size_t i = 0; valid && !damaged && chunk.patches == 0 && i < elements; i++) {
+        require(holds(&s, i, out + i * item), "another element comes back");
+    }
     free(out);
     if (mode & 32) {
         chunk.crc ^= 1;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write ``golden.bin``: small matrices, their chunks by the NumPy codec and what they are rebuilt to, for check_codec.c."""
+"""Write ``golden.bin`` for check_codec.c: small matrices, their chunks by the NumPy codec, what they are rebuilt to."""
 
 from __future__ import annotations
 

@@ -138,6 +138,9 @@ def test_results_are_whole_and_name_neither_hosts_nor_paths(path):
     assert result["quick"] is False
     if path.name.startswith("quality-"):
         assert_quality_is_whole(result)
+    elif path.name.startswith("packing-"):
+        assert result["parameters"]["repeats"] >= 5
+        assert {len(runs) for runs in result["cold"]["runs"].values()} == {result["parameters"]["repeats"]}
     else:
         assert result["parameters"]["repeats"] >= 5
         assert all(len(runs) >= 5 for peer in result["peers"].values() for runs in peer["cases"].values())

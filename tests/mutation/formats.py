@@ -42,7 +42,7 @@ from weighmaster.seal.trust import ProductRule, RoleThreshold, RootKey, Roots, T
 from weighmaster.seal.trust_chain import open_trust
 from weighmaster.seal.trust_document import PAYLOAD_TYPE
 
-__all__ = ["FORMATS", "Format"]
+__all__ = ["FORMATS", "PACK_FILES", "Format", "index_file"]
 
 Json = dict[str, Any]
 Check = Callable[[bytes], object]
@@ -497,12 +497,13 @@ PACK_LINE: Final = PACK_FILES["pack.index"].split(b"\n")[0]
 _PACKS: Final = tempfile.TemporaryDirectory(prefix="mutated-pack-")
 
 
-def _index_file(line: bytes, digested: bytes) -> bytes:
+def index_file(line: bytes, digested: bytes) -> bytes:
+    """Return an index with the digest of a line, its own or another one."""
     return line + b"\n" + sha256(digested + b"\n").encode() + b"\n"
 
 
 def _index_received(line: bytes) -> None:
-    parse_index(_index_file(line, PACK_LINE), "pack.index")
+    parse_index(index_file(line, PACK_LINE), "pack.index")
 
 
 def _index_anew(line: bytes) -> str:
@@ -510,7 +511,7 @@ def _index_anew(line: bytes) -> str:
     for path, data in PACK_FILES.items() if not (root / "pack.index").exists() else ():
         (root / path).parent.mkdir(exist_ok=True)
         (root / path).write_bytes(data)
-    (root / "pack.index").write_bytes(_index_file(line, line))
+    (root / "pack.index").write_bytes(index_file(line, line))
     return verify_pack(root, threads=1).root
 
 

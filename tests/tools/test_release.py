@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -174,3 +175,19 @@ def test_a_commit_of_this_project_is_built_the_same_twice(tmp_path):
     sdist.write_bytes(release.repack(sdist.read_bytes(), 1))
     with pytest.raises(release.ReleaseError, match="not the same twice"):
         release.require_same(tmp_path / "edited", published)
+
+
+def wheel_with(path, *names):
+    with zipfile.ZipFile(path, "w") as file:
+        for name in names:
+            file.writestr(name, b"")
+    return path
+
+
+def test_a_wheel_of_a_platform_without_its_extension_is_refused(tmp_path):
+    """An optional extension whose build fails leaves such a wheel, and no error."""
+    bare = wheel_with(tmp_path / "pebble-1.0-cp311-abi3-linux_x86_64.whl", "pebble/__init__.py")
+    with pytest.raises(release.ReleaseError, match="expected the compiled codec, found no compiled file"):
+        release.require_extension(bare)
+    release.require_extension(wheel_with(bare, "pebble/__init__.py", "pebble/_native.abi3.so"))
+    release.require_extension(wheel_with(tmp_path / "pebble-1.0-py3-none-any.whl", "pebble/__init__.py"))

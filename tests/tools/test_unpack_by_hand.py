@@ -137,6 +137,7 @@ def test_a_link_is_no_file(tmp_path: Path) -> None:
         assert f"[FAIL] {name}: expected a regular file" in done.stdout
 
 
+@pytest.mark.slow
 def test_large_tensors_are_rebuilt_by_parts(tmp_path: Path) -> None:
     """More than one group of chunks, the last one smaller; both digests over more than one leaf."""
     from safetensors.numpy import save_file

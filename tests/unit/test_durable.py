@@ -222,6 +222,16 @@ class TestLock:
             os.close(reader)
             os.waitpid(child, 0)
 
+    def test_not_waiting_for_another(self, tmp_path: Path) -> None:
+        with (
+            locked(tmp_path),
+            pytest.raises(UsageError, match="another process is at work in it"),
+            locked(tmp_path, wait=False),
+        ):
+            pytest.fail("entered without the lock")
+        with locked(tmp_path, wait=False):
+            pass
+
     def test_a_file_system_without_such_a_lock(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*_: object) -> None:
             raise OSError(errno.EBADF, "Bad file descriptor")

@@ -104,6 +104,7 @@ def test_good_packs_are_trusted(case: str) -> None:
     assert statement.to_bytes() == payload == rfc8785.dumps(json.loads(payload))
 
 
+@pytest.mark.requirement("REQ-PAC-09")
 @pytest.mark.parametrize("case", NEGATIVE)
 def test_bad_ones_are_not(case: str) -> None:
     expect = document(case, "expect.json")

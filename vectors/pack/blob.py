@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -56,6 +57,9 @@ def value_of(code: int) -> int:
     return ((16 + code % 16) << (code // 16 - 1)) >> 4 if code else 0
 
 
+VALUES: Final = [value_of(code) for code in range(16, 256)]
+
+
 def fitted(symbols: Iterable[int], bits: int, *, symmetric: bool) -> Table:
     """Return a table in which each of these symbols has a frequency, near its share."""
     counts = Counter(abs(s) if symmetric else s for s in symbols)
@@ -64,7 +68,7 @@ def fitted(symbols: Iterable[int], bits: int, *, symmetric: bool) -> Table:
     codes = []
     for symbol in range(lowest, highest + 1):
         share = (counts[symbol] << bits) // total
-        code = max(c for c in range(16, 256) if value_of(c) <= max(1, share // (2 if symmetric else 1)))
+        code = 15 + bisect_right(VALUES, max(1, share // (2 if symmetric else 1)))
         codes.append(0 if symbol == rest or not counts[symbol] else code - code % 16 if code < 32 else code)
     return Table(codes, lowest, rest - lowest, symmetric)
 

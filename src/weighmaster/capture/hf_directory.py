@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Final, TypeAlias
 from weighmaster.errors import MalformedArtefact, NotAdmitted, SignatureFault, SourceFault
 from weighmaster.pack.index_rules import SOURCE, is_code
 from weighmaster.pack.packed import INDEX, PackedFile
-from weighmaster.pack.reader import Pack, open_pack
+from weighmaster.pack.reader import Pack, open_pack, read_listed
 
 __all__ = [
     "Judge",
@@ -76,22 +77,32 @@ def check_files(root: Path, paths: list[str]) -> None:
         SourceFault: a file is not that of the index, or is code, which is read by `trusted_code` alone.
         NotAdmitted: the pack is not trusted.
     """
+    status = (root / INDEX).stat()
+    state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    listed = _listed(root, state, _JUDGE.get())
+    for path in paths:
+        relative = Path(path).resolve().relative_to(root).as_posix()
+        if relative not in listed:
+            raise MalformedArtefact(f"{root}/{relative}", "", expected="a file that the index lists", found="another")
+        if (entry := listed[relative]) is not None:
+            _check_file(root, entry)
+
+
+@functools.lru_cache(maxsize=4)  # transformers locates a dozen files, and an index may be large
+def _listed(root: Path, _state: tuple[int, ...], _judge: Judge | None) -> Mapping[str, PackedFile | None]:
+    """Return the files that may be handed out: None for shards, which are not compared here."""
     pack, _ = open_judged(root)
     with pack:
-        listed = {file.path: file for file in pack.index.files}
-        for path in paths:
-            relative = Path(path).resolve().relative_to(root).as_posix()
-            if relative not in pack.index.shards:
-                _check_file(pack, listed, relative)
+        shards = frozenset(pack.index.shards)
+        return {file.path: None if file.path in shards else file for file in pack.index.files}
 
 
-def _check_file(pack: Pack, listed: dict[str, PackedFile], path: str) -> None:
-    where = f"{pack.path}/{path}"
-    if path not in listed:
-        raise MalformedArtefact(where, "", expected="a file that the index lists", found="another")
-    if is_code(path):
-        raise SourceFault(where, "is code of a pack, which is not read as a file", expected="trusting(...)", found=path)
-    pack.read_file(path)
+def _check_file(root: Path, entry: PackedFile) -> None:
+    where = f"{root}/{entry.path}"
+    if is_code(entry.path):
+        detail = "is code of a pack, which is not read as a file"
+        raise SourceFault(where, detail, expected="trusting(...)", found=entry.path)
+    read_listed(root, entry)
 
 
 def read_beside(pack: Pack) -> None:

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +24,10 @@ from weighmaster.safetensors_file import open_regular
 
 __all__ = ["Output", "make_output"]
 
-_PARTIAL: Final = re.compile(r"(.*/)?\.[^/]+\.[0-9a-f]{8}\.partial", re.DOTALL)
-"""Names that `durable.write_atomically` gives to files before they are whole."""
+_PARTIAL: Final = re.compile(r"(.*/)?\.[^/]+\.[0-9a-f]{8}\.partial(/.*)?", re.DOTALL)
+"""Names that `durable.write_atomically` gives to files before they are whole; the folder of a calibration."""
+
+_WORK: Final = ".calibration.{}.partial"
 
 _PIECE: Final = 1 << 20
 
@@ -73,6 +78,17 @@ class Output:
             raise UsageError(f"{self.path}: is not empty: it holds {what}; choose a new directory")
         for path in partial:
             self._remove(path)
+        for folder in self.path.glob(_WORK.format("*")):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """Give the name of a folder that may be made, and is removed with all that is in it at the end."""
+        folder = self.path / _WORK.format(secrets.token_hex(4))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def holds(self, file: PackedFile) -> bool:
         """Tell whether a file is there with these very bytes; it is read whole.

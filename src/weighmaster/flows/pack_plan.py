@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from weighmaster.errors import UsageError
+from weighmaster.flows.pack_calibration import calibrate_on
 from weighmaster.flows.pack_source import ModelFiles
 from weighmaster.pack.journal import Plan
 from weighmaster.pack.packed import Calibration, PackedFile
-from weighmaster.pack.plan import Encoder, plan_datafree, plan_exact, resume
+from weighmaster.pack.plan import Encoder, plan_calibrated, plan_datafree, plan_exact, resume
 
 __all__ = ["ENCODER_VERSION", "Wish", "make_wish", "new_encoder", "require_same_plan", "resumed_encoder"]
 
@@ -76,13 +77,21 @@ def _number(bits: Decimal | str | float) -> Decimal:
     return number
 
 
-def new_encoder(wish: Wish, model: ModelFiles, fixed: int) -> tuple[Encoder, Calibration | None]:
-    """Plan an encoder; `fixed` is what a pack takes beside the blobs, in bytes."""
+def new_encoder(wish: Wish, model: ModelFiles, fixed: int, work: Path) -> tuple[Encoder, Calibration | None]:
+    """Plan an encoder.
+
+    Args:
+        wish: what is asked for.
+        model: its tensors.
+        fixed: what a pack takes beside the blobs, in bytes.
+        work: where a calibration may make a directory for its matrices; they are read until the pack is done.
+    """
     if wish.bits is None:
         return plan_exact(), None
-    if wish.profile == "datafree":
+    if wish.calibration is None:
         return plan_datafree(model.views, bits=wish.bits, fixed_bytes=fixed), None
-    raise UsageError("calibrated: not built yet")
+    statistics, calibration = calibrate_on(model, wish.calibration, work)
+    return plan_calibrated(model.views, statistics, bits=wish.bits, fixed_bytes=fixed), calibration
 
 
 def require_same_plan(plan: Plan, wish: Wish, model: ModelFiles, shard_bytes: int, file: str) -> None:
@@ -115,7 +124,18 @@ def _file_pairs(before: tuple[PackedFile, ...], now: tuple[PackedFile, ...]) -> 
     return ((f"SHA-256 of {path}", was.get(path), has.get(path)) for path in sorted(was.keys() | has.keys()))
 
 
-def resumed_encoder(wish: Wish, model: ModelFiles, plan: Plan, fixed: int) -> Encoder:
-    """Return the encoder of an unfinished run."""
-    del wish, model, fixed
-    return resume(plan.state)
+def resumed_encoder(wish: Wish, model: ModelFiles, plan: Plan, work: Path) -> Encoder:
+    """Return the encoder of an unfinished run; a calibration is made again, and has to come out the same.
+
+    Raises:
+        UsageError: it is on other tokens.
+        MalformedArtefact: it came out differently, or the state is none.
+    """
+    if wish.calibration is None:
+        return resume(plan.state)
+    statistics, calibration = calibrate_on(model, wish.calibration, work)
+    if calibration != plan.calibration:
+        before = "none" if plan.calibration is None else f"{plan.calibration.tokens}, SHA-256 {plan.calibration.sha256}"
+        found = f"{calibration.tokens}, SHA-256 {calibration.sha256}"
+        raise UsageError(f"calibration: the unfinished pack was begun on other tokens: {before} there, {found} now")
+    return resume(plan.state, statistics)

@@ -138,14 +138,8 @@ class _Run:
         self.engine, self.backend = HashlibEngine(), best()
 
     def run(self) -> PackResult:
-        encoder, plan, finished = self._begin()
-        resumed = len(finished)
-        for position, (name, group) in enumerate(zip(self.names, self.groups, strict=True)):
-            if name in finished:
-                self._report("pack", sum(view.nbytes for view in group), len(group))
-            else:
-                finished[name] = self._shard(encoder, position, group)
-        shards = [finished[name] for name in self.names]
+        with self.output.workspace() as work:
+            plan, shards, resumed = self._shards(work)
         index = _index(plan, self.names, shards, [*(s.file for s in shards), *self._other_files(shards)])
         data = index_bytes(index)
         root, bits = self._read_back(data)
@@ -155,28 +149,39 @@ class _Run:
             path=self.output.path, root=root, bits_per_weight=bits, index=index, resumed=resumed, left=self.model.left
         )
 
+    def _shards(self, work: Path) -> tuple[Plan, list[Finished], int]:
+        """Make the shards that are not there yet; return the plan, all of them, and how many were there."""
+        encoder, plan, finished = self._begin(work)
+        resumed = len(finished)
+        for position, (name, group) in enumerate(zip(self.names, self.groups, strict=True)):
+            if name in finished:
+                self._report("pack", sum(view.nbytes for view in group), len(group))
+            else:
+                finished[name] = self._shard(encoder, position, group)
+        return plan, [finished[name] for name in self.names], resumed
+
     def _report(self, stage: str, nbytes: int, tensors: int = 1) -> None:
         total, of = self.model.nbytes, len(self.model.views)
         self.watch(Step(stage=stage, nbytes=nbytes, total=total, tensors=tensors, of_tensors=of))
 
     # -- the plan ----------------------------------------------------------------------------------------------------
 
-    def _begin(self) -> tuple[Encoder, Plan, dict[str, Finished]]:
+    def _begin(self, work: Path) -> tuple[Encoder, Plan, dict[str, Finished]]:
         """Return the encoder, the plan, and the shards that are there already."""
         self.output.clean([*self.names, SHARD_INDEX, *(other.path for other in self._others())])
         journal = read_journal(self.output.path)
         if journal is None:
-            encoder, plan = self._plan()
+            encoder, plan = self._plan(work)
             start_journal(self.output.path, plan)
             return encoder, plan, {}
         where = str(self.output.path / JOURNAL)
         require_same_plan(journal.plan, self.wish, self.model, self.shard_bytes, where)
-        encoder = resumed_encoder(self.wish, self.model, journal.plan, self._fixed())
+        encoder = resumed_encoder(self.wish, self.model, journal.plan, work)
         done = {f.file.path: f for f in journal.finished}
         return encoder, journal.plan, {name: f for name, f in done.items() if self.output.holds(f.file)}
 
-    def _plan(self) -> tuple[Encoder, Plan]:
-        encoder, calibration = new_encoder(self.wish, self.model, self._fixed())
+    def _plan(self, work: Path) -> tuple[Encoder, Plan]:
+        encoder, calibration = new_encoder(self.wish, self.model, self._fixed(), work)
         record = EncoderRecord(
             name=_ENCODER,
             version=ENCODER_VERSION,

@@ -56,29 +56,36 @@ def solve(rate: Callable[[float], float], target: float, start: float) -> float:
     seen: list[tuple[float, float]] = []
     x, aim = start, target - _CLOSE / 2
     for _ in range(_ROUNDS):
-        seen.append((rate(x), x))
-        if target - _CLOSE <= seen[-1][0] <= target or _narrow(seen, aim):
+        seen.append((x, rate(x)))
+        if target - _CLOSE <= seen[-1][1] <= target or _narrow(seen, aim):
             break
         x = _next(seen, aim)
-    below = [(r, -x) for r, x in seen if r <= target]
+    below = [(r, -x) for x, r in seen if r <= target]
     if not below:
-        raise UsageError(
-            f"no encoding takes {target:.3f} bits per weight or less; the nearest takes {min(seen)[0]:.3f}"
-        )
+        least = min(r for _, r in seen)
+        raise UsageError(f"nothing was found that takes {target:.3f} bits per weight; the least is {least:.3f}")
     return -max(below)[1]
+
+
+def _sides(seen: list[tuple[float, float]], aim: float) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """Return what was too much, the coarsest step last, and what was not, the finest step first."""
+    return sorted(p for p in seen if p[1] > aim), sorted(p for p in seen if p[1] <= aim)
 
 
 def _narrow(seen: list[tuple[float, float]], aim: float) -> bool:
     """Return whether steps that differ by less than 0.3 % lie on both sides of the aim."""
-    above, below = [x for r, x in seen if r > aim], [x for r, x in seen if r <= aim]
-    return bool(above and below) and abs(min(below) - max(above)) < _CLOSE
+    above, below = _sides(seen, aim)
+    return bool(above and below) and abs(below[0][0] - above[-1][0]) < _CLOSE
 
 
 def _next(seen: list[tuple[float, float]], aim: float) -> float:
-    above = min((pair for pair in seen if pair[0] > aim), default=None)
-    below = max((pair for pair in seen if pair[0] <= aim), default=None)
-    if above is None or below is None:
-        rate, x = below or above or (aim, 0.0)
-        return x + math.copysign(min(8.0, max(2 * _CLOSE, abs(rate - aim) * 1.05)), rate - aim)
-    share = (above[0] - aim) / (above[0] - below[0])
-    return above[1] + min(0.95, max(0.05, share)) * (below[1] - above[1])
+    above, below = _sides(seen, aim)
+    if above and below:
+        (x, rate), (last, least) = above[-1], below[0]
+        return x + min(0.9, max(0.1, (rate - aim) / (rate - least))) * (last - x)
+    x, rate = above[-1] if above else below[0]
+    slope = 1.0
+    if len(seen) > 1:
+        (one, high), (two, low) = sorted(seen)[:2] if below else sorted(seen)[-2:]
+        slope = min(2.0, max(0.25, (high - low) / (two - one))) if two > one else 1.0
+    return x + math.copysign(min(8.0, max(_CLOSE, abs(rate - aim) / slope)), rate - aim)

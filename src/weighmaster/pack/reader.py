@@ -33,11 +33,11 @@ from weighmaster.pack.directory import require_files
 from weighmaster.pack.index import INDEX, pack_root, parse_index
 from weighmaster.pack.index_rules import SHARD_INDEX
 from weighmaster.pack.layout import HEADER, PLANES, front_of, parse_layout
-from weighmaster.pack.packed import EXACT, FIVE, RAW, PackedTensor
+from weighmaster.pack.packed import EXACT, FIVE, RAW, PackedFile, PackedTensor
 from weighmaster.pack.shards import shard_header, stored_form
 from weighmaster.safetensors_file import SafetensorsFile, open_regular
 
-__all__ = ["Pack", "Rebuilt", "open_pack", "rebuild"]
+__all__ = ["Pack", "Rebuilt", "open_pack", "read_listed", "rebuild"]
 
 _AHEAD: Final = 1 << 29
 """Bytes of rebuilt tensors that `Pack.items` keeps ready before they are asked for."""
@@ -224,7 +224,8 @@ class Pack:
             UsageError: there is no such tensor; otherwise as `read`.
         """
         wanted = [t for shard in self.in_shard_order() for t in shard] if names is None else map(self.entry, names)
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="weighmaster-pack") as pool:
+        # One more, so that the next tensor is read while as many as were asked for are decoded.
+        with ThreadPoolExecutor(self.threads + 1, thread_name_prefix="weighmaster-pack") as pool:
             waiting: deque[tuple[PackedTensor, Future[Rebuilt]]] = deque()
             try:
                 for tensor in wanted:
@@ -284,17 +285,7 @@ class Pack:
         entry = next((file for file in self.index.files if file.path == path), None)
         if entry is None:
             raise UsageError(f"{self.path}: no file {show(path)} in it")
-        fd = open_regular(self.path / path)
-        with os.fdopen(fd, "rb") as stream:
-            try:
-                data = stream.read(entry.size + 1)
-            except OSError as error:
-                raise StorageError(f"{self.path}/{path}: cannot be read: {error.strerror or error}") from error
-        if (found := hashlib.sha256(data).hexdigest()) != entry.sha256:
-            raise SourceFault(
-                f"{self.path}/{path}", "the file is not that of the index", expected=entry.sha256, found=found
-            )
-        return data
+        return read_listed(self.path, entry)
 
     def check_unchanged(self) -> None:
         """Check that no shard was written to or replaced since the pack was opened.
@@ -307,6 +298,25 @@ class Pack:
 
     def _file(self, tensor: PackedTensor) -> str:
         return f"{self._shards[tensor.shard].path}: {show(tensor.name)}"
+
+
+def read_listed(root: Path, entry: PackedFile) -> bytes:
+    """Return a file that an index lists, compared with its digest.
+
+    Raises:
+        SourceFault: its bytes are not those of the index.
+        StorageError: it cannot be read.
+    """
+    fd = open_regular(root / entry.path)
+    with os.fdopen(fd, "rb") as stream:
+        try:
+            data = stream.read(entry.size + 1)
+        except OSError as error:
+            raise StorageError(f"{root}/{entry.path}: cannot be read: {error.strerror or error}") from error
+    if (found := hashlib.sha256(data).hexdigest()) != entry.sha256:
+        where = f"{root}/{entry.path}"
+        raise SourceFault(where, "the file is not that of the index", expected=entry.sha256, found=found)
+    return data
 
 
 def open_pack(path: Path | str, *, backend: Backend | None = None, threads: int | None = None) -> Pack:

@@ -25,8 +25,8 @@ _CHUNK: Final = 65_536
 _ONE_CHUNK: Final = 262_144
 """Elements up to which a tensor is one chunk: its states and record are 140 bytes."""
 
-_CHUNK_BITS: Final = 8 * 12 + 32 * (16 + 8)
-"""A chunk's record; of each state, the bits below the lower bound and, on the average, half a word that is not full."""
+_CHUNK_BITS: Final = 8 * 12 + 32 * (16 + 8) + 64
+"""A chunk's record; of each state, the bits below the lower bound and half a word that is not full; some to spare."""
 
 _THOROUGH: Final = 1 << 23
 """Elements up to which several choices of classes are tried."""

@@ -288,3 +288,12 @@ def test_a_link_put_in_place_after_the_check_is_not_followed(tmp_path: Path, mon
     monkeypatch.setattr(sources, "resolve_within", swap)
     error = refused(tmp_path / "model")
     assert (error.file, error.expected, error.found) == (str(path), "a regular file", "a link")
+
+
+def test_progress_counts_every_byte(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(b"x" * 7)
+    (tmp_path / "m.bin").write_bytes(bytes(600_000))
+    counted: list[int] = []
+    source_files(tmp_path, progress=counted.append)
+    assert sum(counted) == 600_007
+    assert len(counted) > 2

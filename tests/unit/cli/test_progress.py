@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from weighmaster.cli.progress import ProgressBar, amount
+from weighmaster.cli.progress import ProgressBar, StageBar, amount, duration
+from weighmaster.flows.packing import Step
 
 
 class Terminal(io.StringIO):
@@ -58,3 +59,26 @@ def test_threads_are_counted_together():
 )
 def test_amounts(nbytes, text):
     assert amount(nbytes) == text
+
+
+def test_stages_count_bytes_and_tensors_each_anew():
+    times = iter([0.0, 0.0, 1.0, 2.0, 2.0, 2.0, 4.0])
+    stream = Terminal()
+    with StageBar(stream, lambda: next(times)) as bar:
+        bar(Step(stage="digest", nbytes=500, total=1000))
+        bar(Step(stage="digest", nbytes=500, total=1000))
+        bar(Step(stage="pack", nbytes=1000, total=4000, tensors=1, of_tensors=3))
+    shown = [line for line in stream.getvalue().split("\r\x1b[K") if line]
+    assert shown == [
+        "digest  500 B / 1.00 kB  50 %  500 B/s  1 s left",
+        "digest  1.00 kB / 1.00 kB  100 %  500 B/s",
+        "pack  1 of 3 tensors  1.00 kB / 4.00 kB  25 %  500 B/s  6 s left",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59, "59 s"), (60, "1 min 00 s"), (125, "2 min 05 s"), (3600, "1 h 00 min"), (12_059, "3 h 20 min")],
+)
+def test_duration(seconds: int, text: str):
+    assert duration(seconds) == text

@@ -24,7 +24,9 @@ UNSIGNED = {"bfloat16": np.uint16, "float16": np.uint16, "float32": np.uint32}
 PLANES = ("bfloat16", "float16", "float32", "float8_e4m3fn", "float8_e5m2")
 SHAPES = ((1, 1), (1, 100), (100, 1), (37, 70), (200, 33), (300, 64), (5, 1000))
 
-pytestmark = pytest.mark.skipif(not BACKENDS, reason="no compiled codec here (test_backends.py says whether it must be)")
+pytestmark = pytest.mark.skipif(
+    not BACKENDS, reason="no compiled codec here (test_backends.py says whether it must be)"
+)
 
 
 def each(backend_id=lambda b: b.name):
@@ -174,8 +176,8 @@ def fault(blob, backend):
 
 @pytest.fixture(scope="module")
 def small():
-    made = matrix(np.random.default_rng(11), 9, 40, patches=4)
-    return encode_levels(made, NUMPY, chunk=160)
+    made = matrix(np.random.default_rng(11), 7, 34, patches=4)
+    return encode_levels(made, NUMPY, chunk=102)
 
 
 def resealed(blob, layout):
@@ -330,11 +332,11 @@ def test_an_unknown_path_is_refused():
 def test_flushing_subnormal_numbers_changes_nothing(backend):
     rng = np.random.default_rng(9)
     cases = []
-    for dtype in UNSIGNED:
+    for dtype, unsigned in UNSIGNED.items():
         made = matrix(rng, 30, 70, dtype, 5.0)
         if dtype == "float16":
             made = dataclasses.replace(made, row_scale=np.full(30, 0x3780, np.uint16))  # 2^-16: subnormal results
-        bits = rng.integers(0, 1 << 16, 30 * 70).astype(UNSIGNED[dtype])
+        bits = rng.integers(0, 1 << 16, 30 * 70).astype(unsigned)
         bits &= 0x03FF if dtype == "float16" else 0x807F  # nothing but subnormal numbers
         data = bits.view(np.uint8)
         tiny = np.full(30, 0x0080, np.uint16), np.full(70, 0x3F80, np.uint16)  # 2^-126

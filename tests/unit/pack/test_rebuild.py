@@ -49,19 +49,20 @@ def scales(random: np.random.Generator, dtype: str, count: int) -> tuple[np.ndar
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_integers_give_the_same_for_all_levels(dtype: str) -> None:
-    """All 511 levels with 1,500 random pairs of scales over the whole range of exponents, and -0 told from +0."""
+    """All 511 levels with 1,000 random pairs of scales over the whole range of exponents, and -0 told from +0."""
     random = np.random.default_rng(1)
-    for r, c in zip(*scales(random, dtype, 1500), strict=True):
+    for r, c in zip(*scales(random, dtype, 1000), strict=True):
         found = from_levels(LEVELS[:, None], np.repeat(r, 511), np.array([c]), dtype)
         wide = LEVELS[:, None].astype(np.int64), np.repeat(np.int64(r), 511), np.array([c], np.int64)
         assert np.array_equal(found, HAND.rebuild(*wide, dtype)), (dtype, hex(r), hex(c))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_all_significands_of_a_scale(dtype: str) -> None:
     """All levels x all significands of R x sixteen of C, at exponents where results are normal, subnormal and zero."""
     significands = np.arange(128)
-    for exponent in (-126, -100, -40, -26, -24, -20, -14, -9, 0) if dtype == "float16" else (-126, -60, 0, 118):
+    for exponent in (-126, -40, -26, -20, -9) if dtype == "float16" else (-126, 0, 118):
         a, b = exponent // 2, exponent - exponent // 2
         row = ((a + 127) << 7 | significands).astype(np.uint16)
         col = ((b + 127) << 7 | (np.arange(16) * 37) % 128).astype(np.uint16)
