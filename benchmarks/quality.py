@@ -25,6 +25,7 @@ import torch
 from deviation import Reference, cosines, digest, logits_of, measured
 from intervals import interval
 from measure import machine, note
+from own_packs import TARGETS, Candidate, asked_for, is_made, made, pack_of
 from peers import Peer, Rebuilt, parameters
 from subjects import (
     BATCH,
@@ -40,8 +41,6 @@ from subjects import (
     replace,
     texts_of,
 )
-
-from packs import TARGETS, Candidate, asked_for, made
 
 HERE: Final = Path(__file__).parent
 SEQUENCES: Final = 240
@@ -160,7 +159,11 @@ def pack_methods(plan: Plan, asked: argparse.Namespace, name: str) -> Iterator[R
     yield from (candidate.rebuilt(count) for candidate in asked.candidate if candidate.model == name)
     if asked.work is not None:
         every = asked_for(name, json.loads(report.newest("quality-peers").read_text(encoding="utf-8")))
-        wanted = ((profile, bits) for profile, bits in every if profile in asked.profiles)
+        wanted = [
+            (profile, bits)
+            for profile, bits in every
+            if profile in asked.profiles and (not asked.found or is_made(pack_of(asked.work, name, profile, bits)))
+        ]
         yield from (candidate.rebuilt(count) for candidate in made(source, name, wanted, asked.work))
 
 
@@ -192,6 +195,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--profiles", nargs="*", default=[*TARGETS], choices=[*TARGETS], help="of the packs that are made"
     )
+    parser.add_argument("--found", action="store_true", help="make no pack: measure those that are in the folder")
     parser.add_argument("--only", nargs="*", default=[*CAUSAL, ENCODER], choices=[*CAUSAL, ENCODER])
     parser.add_argument("--half", choices=("choose", "report"), default="report")
     parser.add_argument("--quick", action="store_true", help="a few sequences; writes no result")

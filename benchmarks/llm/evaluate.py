@@ -21,9 +21,8 @@ import torch
 from deviation import Deviation, Reference, digest, logits_of, measured, windows
 from intervals import interval
 from measure import machine, note
+from own_packs import real_bits
 from safetensors import safe_open
-
-from packs import real_bits
 
 SEED: Final = 42
 

@@ -117,14 +117,14 @@ def test_results_of_other_tokens_or_of_another_model_are_not_compared(report, pe
 def test_packs_are_asked_for_at_each_peer_s_bits_rounded_down(script, peers):
     pytest.importorskip("torch")
     peers["causal"]["small-lm"]["methods"].append(row("Q6_K", 8.21, 0.1))
-    wanted = list(script("packs.py").asked_for("small-lm", peers))
+    wanted = list(script("own_packs.py").asked_for("small-lm", peers))
     targets = [("calibrated", b) for b in (5.0, 4.5, 4.0)] + [("datafree", b) for b in (5.0, 4.5, 5.5)]
     assert wanted == targets + [("calibrated", b) for b in (5.2, 5.5, 8.0)]
 
 
 def test_a_candidate_names_model_profile_bits_and_directory(script):
     pytest.importorskip("torch")
-    read = script("packs.py").Candidate.read
+    read = script("own_packs.py").Candidate.read
     found = read("small-lm/calibrated 5.0=/a:b/c:4.987")
     assert (found.model, found.profile, found.asked, str(found.directory), found.bits) == (
         "small-lm",

@@ -54,7 +54,7 @@ def test_real_bits_count_shards_and_indices_and_nothing_else(script, subjects, t
     sizes = {"model-1.safetensors": 40, "model-2.safetensors": 30, "model.safetensors.index.json": 20, "pack.index": 10}
     for name, size in (sizes | {"tokenizer.json": 1000, "config.json": 100}).items():
         (pack / name).write_bytes(bytes(size))
-    assert script("packs.py").real_bits(pack, source) == 8 * 100 / 100
+    assert script("own_packs.py").real_bits(pack, source) == 8 * 100 / 100
 
 
 def test_a_measurement_is_kept_by_pack_root_and_subject(script, subjects, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import Final
 
 from weighmaster.core.number import decimal_text
@@ -19,7 +19,7 @@ from weighmaster.core.pack_report import (
     TensorLine,
 )
 
-__all__ = ["Section", "sections"]
+__all__ = ["Section", "bits_text", "sections"]
 
 Row = tuple[str, ...]
 
@@ -61,7 +61,7 @@ def sections(report: Report) -> tuple[Section, ...]:
 
 def _short(report: Report) -> Iterator[tuple[str, str]]:
     outputs = report.outputs
-    yield "Real bits per weight", f"{_fixed(report.size.bits_per_weight, 3)} (asked for: {_asked(report)})"
+    yield "Real bits per weight", f"{bits_text(report.size.bits_per_weight, 4)} (asked for: {_asked(report)})"
     if isinstance(outputs, LanguageOutputs):
         yield "KL(source || pack)", f"{_interval(outputs.kl, _power)} nats per token"
         yield "Perplexity, pack / source", _interval(outputs.ratio, _ratio)
@@ -189,7 +189,7 @@ def _metrics(report: Report) -> Iterator[Section]:
 def _size(report: Report) -> Section:
     size = report.size
     rows = (
-        ("Parameters", f"{size.elements:,}, embeddings among them"),
+        ("Parameters", f"{size.elements:,}: elements of all tensors, embeddings among them"),
         ("Payload: levels, tables, scales, checksums", _bytes(size.payload, size.elements)),
         ("Headers of the shards", _bytes(size.headers, size.elements)),
         ("Index with all digests", _bytes(size.index, size.elements)),
@@ -205,7 +205,7 @@ def _size(report: Report) -> Section:
 
 
 def _bytes(count: int, elements: int) -> str:
-    return f"{count:,} bytes, {_fixed(decimal_text(Decimal(8 * count) / elements), 4)} bits per weight"
+    return f"{count:,} bytes, {bits_text(decimal_text(Decimal(8 * count) / elements), 4)} bits per weight"
 
 
 def _tensors(report: Report) -> Section:
@@ -233,7 +233,7 @@ def _tensors(report: Report) -> Section:
 def _line(tensor: TensorLine) -> Row:
     shape = " x ".join(map(str, tensor.shape)) or "scalar"
     error = _power(tensor.relative_squared_error)
-    return (tensor.name, shape, tensor.dtype, tensor.codec, _fixed(tensor.bits, 3), error, _largest(tensor))
+    return (tensor.name, shape, tensor.dtype, tensor.codec, bits_text(tensor.bits, 3), error, _largest(tensor))
 
 
 def _largest(tensor: TensorLine) -> str:
@@ -286,6 +286,11 @@ def _interval(estimate: Estimate, form: Callable[[str], str]) -> str:
 def _power(text: str) -> str:
     value = Decimal(text)
     return "0" if not value else f"{value:.2e}"
+
+
+def bits_text(text: str, places: int) -> str:
+    """Return bits rounded up: a size is never understated."""
+    return f"{Decimal(text).quantize(Decimal(1).scaleb(-places), ROUND_CEILING):,}"
 
 
 def _fixed(text: str, places: int) -> str:

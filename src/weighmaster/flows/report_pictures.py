@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from weighmaster.core.pack_report import STEPS, EncoderOutputs, Histogram, LanguageOutputs, Report, TensorLine
+from weighmaster.flows.report_content import bits_text
 
 __all__ = ["Picture", "draw", "kind_of", "place_of"]
 
@@ -42,7 +43,6 @@ _STYLE: Final[Any] = {
     "legend.frameon": False,
     "legend.markerscale": 1.8,
     "svg.fonttype": "path",
-    "text.parse_math": False,
     "svg.hashsalt": "weighmaster-pack-report-v1",
     "xtick.color": _INK,
     "ytick.color": _INK,
@@ -197,7 +197,8 @@ def kind_of(name: str) -> str:
     parts = [part for part in (match["rest"] if match else name).split(".") if not part.isdigit()]
     if len(parts) > 1 and parts[-1] in {"weight", "bias"}:
         parts.pop()
-    return ascii(".".join(parts[-2:]))[1:-1]  # no font has every character of other people's names
+    # Other people's names: no font has every character, and dollars would begin a formula.
+    return ascii(".".join(parts[-2:]))[1:-1].replace("$", r"\$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +267,7 @@ def _bits(figure: Figure, report: Report) -> None:
 
 
 def _bits_text(report: Report) -> str:
-    return f"{Decimal(report.size.bits_per_weight):.3f} bits"
+    return f"{bits_text(report.size.bits_per_weight, 4)} bits"
 
 
 def _colours(columns: _Columns) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import shutil
@@ -45,7 +46,8 @@ def made(folder: Path, name: str) -> SimpleNamespace:
     model.save_pretrained(folder / "source", max_shard_size=shard)
     (folder / "source" / "tokenizer.json").write_text(json.dumps(TOKENIZER))
     (folder / "source" / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
-    wm.pack_model(folder / "source", folder / "pack", shard_bytes=60_000 if shard == "60KB" else 1 << 30)
+    bits = "8" if name == "untied" else None
+    wm.pack_model(folder / "source", folder / "pack", bits=bits, shard_bytes=60_000 if shard == "60KB" else 1 << 30)
     wm.unpack_model(folder / "pack", folder / "unpacked")
     return SimpleNamespace(pack=folder / "pack", unpacked=folder / "unpacked", task=task, dtype=dtype)
 
@@ -63,16 +65,22 @@ TOKENIZER = {
 }
 
 
-@pytest.fixture(scope="module", params=MODELS)
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """A packed model of each kind."""
-    return made(tmp_path_factory.mktemp(request.param), request.param)
-
-
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """One packed model, not to be changed."""
-    return made(tmp_path_factory.mktemp("kept"), "untied")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], SimpleNamespace]:
+    """Return a packed model of a kind, made once; not to be changed."""
+    return functools.cache(lambda name: made(tmp_path_factory.mktemp(name), name))
+
+
+@pytest.fixture(params=MODELS)
+def model(request: pytest.FixtureRequest, packed: Callable[[str], SimpleNamespace]) -> SimpleNamespace:
+    """A packed model of each kind."""
+    return packed(request.param)
+
+
+@pytest.fixture
+def kept(packed: Callable[[str], SimpleNamespace]) -> SimpleNamespace:
+    """One packed model, near-lossless."""
+    return packed("untied")
 
 
 @pytest.fixture
@@ -241,7 +249,7 @@ def test_a_tokenizer_of_a_pack(kept: SimpleNamespace) -> None:
 
 
 @pytest.mark.parametrize("what", ["shard gone", "file more", "index bit", "index of another", "index gone"])
-def test_a_pack_that_is_not_whole_is_refused(pack: Path, what: str, kept: SimpleNamespace, tmp_path: Path) -> None:
+def test_a_pack_that_is_not_whole_is_refused(pack: Path, what: str, packed: Callable[[str], SimpleNamespace]) -> None:
     if what == "shard gone":
         (pack / "model.safetensors").unlink()
     elif what == "file more":
@@ -251,8 +259,7 @@ def test_a_pack_that_is_not_whole_is_refused(pack: Path, what: str, kept: Simple
     elif what == "index gone":
         (pack / "pack.index").unlink()
     else:
-        (tmp_path / "more").mkdir()
-        shutil.copy(made(tmp_path / "more", "tied").pack / "pack.index", pack / "pack.index")
+        shutil.copy(packed("tied").pack / "pack.index", pack / "pack.index")
     with pytest.raises(MalformedArtefact) as caught:
         wm.open_model(pack)
     assert str(pack) in str(caught.value)

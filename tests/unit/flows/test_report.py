@@ -443,7 +443,7 @@ def test_measured_on_what_it_was_fitted_to():
 def test_figures_of_the_page():
     text = pages(LANGUAGE)[0]
     for figure in (
-        "87.000 (asked for: 5)",
+        "87.0000 (asked for: 5)",
         "2.00e-3 (1.00e-3 to 3.00e-3) nats per token",
         "1.25000 (1.20000 to 1.30000)",
         "90.00 % (80.00 % to 100.00 %)",
@@ -453,6 +453,16 @@ def test_figures_of_the_page():
     ):
         assert figure in text, figure
     assert "random tokens" in pages(EMBEDDINGS)[0]
+
+
+def test_bits_are_rounded_up():
+    size = dataclasses.replace(PLAIN.size, headers=PLAIN.size.headers + 1)
+    text = pages(dataclasses.replace(PLAIN, size=size))[1]
+    assert "| 87.1000 (asked for: lossless) |" in text
+    assert "| model.layers.0.self\\_attn.q\\_proj.weight | 4 x 3 | bfloat16 | exact-v1 | 26.667 |" in text
+    third = dataclasses.replace(PLAIN.size, elements=81)
+    tensors = (dataclasses.replace(PLAIN.tensors[0], shape=(65,)), *PLAIN.tensors[1:])
+    assert "| 85.9260 (" in pages(dataclasses.replace(PLAIN, size=third, tensors=tensors))[1]  # 85.92592...
 
 
 def test_names_are_other_peoples_text():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attempts on packs: code that they bring, seals of others, what is older or revoked. Each names what it expects."""
+"""Attempts 82 to 93: code that packs bring, seals of others, what is older or revoked (see README.md)."""
 
 from __future__ import annotations
 
@@ -177,9 +177,7 @@ def test_code_of_a_trusted_pack_is_run(coded: Path, trust: Callable[..., Path], 
 
 
 @pytest.mark.requirement("REQ-PAC-10")
-def test_code_is_run_neither_without_trust_nor_without_asking(
-    coded: Path, trust: Callable[..., Path], pin: str
-) -> None:
+def test_82_code_of_a_pack_without_trust_or_unasked(coded: Path, trust: Callable[..., Path], pin: str) -> None:
     text = refused(lambda: AutoModel.from_pretrained(coded, trust_remote_code=True))
     assert "its code (configuration_own.OwnConfig) is run only where its seal was checked" in text
     assert "expected a pack that was found trusted, found one whose origin was not checked" in text
@@ -191,7 +189,7 @@ def test_code_is_run_neither_without_trust_nor_without_asking(
 
 
 @pytest.mark.requirement("REQ-PAC-10")
-def test_code_that_was_swapped_after_sealing_is_not_run(coded: Path, trust: Callable[..., Path], pin: str) -> None:
+def test_83_code_swapped_after_sealing(coded: Path, trust: Callable[..., Path], pin: str) -> None:
     for name in ("configuration_own.py", "modeling_own.py"):
         before = (coded / "source" / name).read_text()
         (coded / "source" / name).write_text(before.replace(f"{RAN} += 1", f"{RAN} += 9"))
@@ -203,7 +201,7 @@ def test_code_that_was_swapped_after_sealing_is_not_run(coded: Path, trust: Call
 
 @pytest.mark.parametrize("where", ["", "source/", "source/more/"])
 @pytest.mark.parametrize("inside", [True, False])
-def test_planted_code_is_not_run(plain: Path, where: str, inside: bool, trust: Callable[..., Path], pin: str) -> None:
+def test_84_planted_code(plain: Path, where: str, inside: bool, trust: Callable[..., Path], pin: str) -> None:
     """An attacker adds a file and a configuration that asks for it."""
     (plain / where).mkdir(exist_ok=True)
     for name in ("configuration_own.py", "modeling_own.py"):
@@ -220,7 +218,7 @@ def test_planted_code_is_not_run(plain: Path, where: str, inside: bool, trust: C
 
 
 @pytest.mark.parametrize("way", ["source folder", "link to it", "subfolder", "by hand"])
-def test_code_of_a_pack_is_reached_by_no_other_way(coded: Path, way: str, tmp_path: Path) -> None:
+def test_85_another_way_to_code_of_a_pack(coded: Path, way: str, tmp_path: Path) -> None:
     load: Callable[[], object]
     if way == "source folder":
         load = lambda: AutoConfig.from_pretrained(coded / "source", trust_remote_code=True)  # noqa: E731
@@ -236,7 +234,7 @@ def test_code_of_a_pack_is_reached_by_no_other_way(coded: Path, way: str, tmp_pa
     assert ran() == 0
 
 
-def test_code_of_another_repository_is_not_run(
+def test_86_code_of_another_repository(
     packs: SimpleNamespace, tmp_path: Path, keys: dict[str, PrivateKey], trust: Callable[..., Path], pin: str
 ) -> None:
     """Even where the pack that asks for it is signed."""
@@ -263,7 +261,7 @@ class nothing:  # noqa: N801  # a context
         return None
 
 
-def test_where_packs_are_trusted_no_other_code_is_run(tmp_path: Path, trust: Callable[..., Path], pin: str) -> None:
+def test_87_code_where_the_index_was_removed(tmp_path: Path, trust: Callable[..., Path], pin: str) -> None:
     """A folder from which the index was removed is no pack any more."""
     source = tmp_path / "folder"
     BertModel(BertConfig(**SMALL)).save_pretrained(source)
@@ -301,7 +299,7 @@ def test_where_packs_are_trusted_no_other_code_is_run(tmp_path: Path, trust: Cal
         ({"accepted_roots": ("0" * 64,)}, 14, f"root: not accepted for reader; expected {'0' * 64}"),
     ],
 )
-def test_genuine_and_not_in_force(
+def test_88_a_genuine_pack_that_is_not_in_force(
     plain: Path, rule: dict[str, Any], code: int, fact: str, trust: Callable[..., Path], pin: str
 ) -> None:
     with wm.open_pack(plain) as pack:
@@ -322,7 +320,7 @@ def test_genuine_and_not_in_force(
 @pytest.mark.parametrize(
     "what", ["none", "of another pack", "of a stranger", "of a manifest", "of a waiver", "garbage"]
 )
-def test_seals_that_do_not_vouch(
+def test_89_a_seal_that_does_not_vouch(
     plain: Path, what: str, packs: SimpleNamespace, keys: dict[str, PrivateKey], trust: Callable[..., Path], pin: str
 ) -> None:
     seal = plain / "signer-1.sigstore.json"
@@ -354,7 +352,7 @@ def test_seals_that_do_not_vouch(
         assert AutoModel.from_pretrained(plain).config.hidden_size == 32  # consistent; its origin is not asked for here
 
 
-def test_a_seal_over_a_pack_makes_no_manifest(
+def test_90_a_seal_over_a_pack_as_that_of_a_manifest(
     plain: Path, tmp_path: Path, trust: Callable[..., Path], pin: str
 ) -> None:
     now, manifest = datetime.now(UTC), tmp_path / "manifest"
@@ -365,7 +363,7 @@ def test_a_seal_over_a_pack_makes_no_manifest(
         open_trusted(wm.read_manifest(manifest), verified, PRODUCT, now=now, mark=None)
 
 
-def test_a_pack_older_than_what_a_gate_saw_is_refused(
+def test_91_a_pack_older_than_what_a_gate_saw(
     plain: Path, tmp_path: Path, trust: Callable[..., Path], pin: str
 ) -> None:
     now = datetime.now(UTC)
@@ -392,7 +390,7 @@ def mark_bytes(mark: Mark) -> bytes:
     return mark_to_bytes(mark)
 
 
-def test_trust_ends_with_its_context(plain: Path, trust: Callable[..., Path], pin: str) -> None:
+def test_92_a_pack_outside_of_the_context_that_trusts(plain: Path, trust: Callable[..., Path], pin: str) -> None:
     with weighmaster.hf.trusting(trust(minimum_serial=9), roots=pin, expect=PRODUCT):
         refused(lambda: AutoModel.from_pretrained(plain))
     loaded = weighmaster.hf.loaded_from(AutoModel.from_pretrained(plain))
@@ -416,9 +414,7 @@ def test_trusting_needs_a_trust_file_and_its_pin(plain: Path, trust: Callable[..
 # -- signing --------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_signed_is_whole_and_said_once(
-    plain: Path, keys: dict[str, PrivateKey], packs: SimpleNamespace
-) -> None:
+def test_93_signing_a_pack_that_is_not_whole(plain: Path, keys: dict[str, PrivateKey], packs: SimpleNamespace) -> None:
     claim = wm.PackClaim(product=PRODUCT, version="2", serial=5)
     with pytest.raises(wm.UsageError, match="is signed already, and its statement says of which product it is"):
         wm.sign_pack(plain, keys["Ben"], role="approver", claim=claim)

@@ -19,7 +19,7 @@ from measure import note
 from peers import Rebuilt
 from subjects import CAUSAL, elements, load_tensors
 
-__all__ = ["Candidate", "asked_for", "made", "real_bits"]
+__all__ = ["Candidate", "asked_for", "is_made", "made", "pack_of", "real_bits"]
 
 INDEX: Final = ("pack.index", "model.safetensors.index.json")
 TARGETS: Final = {"calibrated": (5.0, 4.5, 4.0), "datafree": (5.0, 4.5, 5.5)}
@@ -82,15 +82,25 @@ def asked_for(model: str, peers: Mapping[str, Any]) -> Iterator[tuple[str, float
 def made(source: Path, model: str, wanted: Iterable[tuple[str, float]], work: Path) -> Iterator[Candidate]:
     """Pack a model at each profile and bits and unpack it; what `work` holds from an earlier run is not made again."""
     for profile, asked in wanted:
-        pack = work / f"{model}-{profile}-{asked:.1f}"
+        pack = pack_of(work, model, profile, asked)
         plain = pack.with_name(f"{pack.name}-unpacked")
-        if not (pack / INDEX[0]).exists():  # written last: without it the same command goes on where it was
+        if not is_made(pack):  # the same command goes on where an interrupted one was
             note(f"    {model}: pack at {asked:.1f} bits, {profile}")
             _weighmaster("pack", source, "-o", pack, "--bits", f"{asked:.1f}", "--profile", profile)
         if not plain.exists():
             _weighmaster("unpack", pack, "-o", plain)
         bits, root = real_bits(pack, source), hashlib.sha256((pack / INDEX[0]).read_bytes()).hexdigest()
         yield Candidate(model=model, profile=profile, asked=asked, directory=plain, bits=bits, key=root)
+
+
+def pack_of(work: Path, model: str, profile: str, asked: float) -> Path:
+    """Return where a pack lies in a folder of them."""
+    return work / f"{model}-{profile}-{asked:.1f}"
+
+
+def is_made(pack: Path) -> bool:
+    """Whether a pack is whole: its index is written last."""
+    return (pack / INDEX[0]).exists()
 
 
 def real_bits(pack: Path, source: Path) -> float:
