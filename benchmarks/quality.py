@@ -196,6 +196,7 @@ def arguments() -> argparse.Namespace:
         "--profiles", nargs="*", default=[*TARGETS], choices=[*TARGETS], help="of the packs that are made"
     )
     parser.add_argument("--found", action="store_true", help="make no pack: measure those that are in the folder")
+    parser.add_argument("--note", default="", help="what a reader of the result has to know; printed on the page")
     parser.add_argument("--only", nargs="*", default=[*CAUSAL, ENCODER], choices=[*CAUSAL, ENCODER])
     parser.add_argument("--half", choices=("choose", "report"), default="report")
     parser.add_argument("--quick", action="store_true", help="a few sequences; writes no result")
@@ -218,7 +219,7 @@ def main() -> None:
     methods_of = (
         partial(peer_methods, plan, asked.llama) if asked.what == "peers" else partial(pack_methods, plan, asked)
     )
-    result = head | {"parameters": {**size, "length": LENGTH}} | measure(plan, methods_of)
+    result = head | {"note": asked.note, "parameters": {**size, "length": LENGTH}} | measure(plan, methods_of)
     if asked.quick or asked.half == "choose":
         return
     path = HERE / "results" / f"quality-{asked.what}-{now.date().isoformat()}.json"

@@ -166,6 +166,8 @@ def quality_section(
         yield "Packs: **NOT RUN** yet."
     else:
         comparable(peers, packs)
+        if packs.get("note"):
+            yield packs["note"]
     for model in peers["causal"]:
         yield f"`{model}`: {MODELS[model]}; {peers['causal'][model]['parameters']:,} in all."
         yield causal_table(methods(peers, model), methods(packs or EMPTY, model))

@@ -100,6 +100,10 @@ def test_the_page_shows_every_method_and_marks_the_calibrated(report, peers, pac
     assert "what Q5_K is" in page
 
 
+def test_a_note_is_on_the_page(report, peers, packs):
+    assert "made of snow" in list(report.quality_section(peers, "p", packs | {"note": "made of snow"}, "q"))
+
+
 def test_without_packs_the_page_says_so(report, peers):
     assert "Packs: **NOT RUN** yet." in list(report.quality_section(peers, "p"))
 
