@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -89,11 +88,11 @@ def q5_k(peers: Mapping[str, Row]) -> Row:
 
 
 def equal_bits(peers: Mapping[str, Row], packs: Mapping[str, Row], profile: str) -> Iterator[tuple[Row, Row]]:
-    """Yield each peer and the pack of a profile that was asked for the peer's real bits, rounded down to a tenth."""
+    """Yield each peer and the pack of a profile that comes nearest to its real bits without passing them."""
+    mine = [row for name, row in packs.items() if name.startswith(f"{profile} ")]
     for row in peers.values():
-        asked = min(math.floor(10 * row["bits"]) / 10, 8.0)
-        if (ours := packs.get(f"{profile} {asked:.1f}")) is not None:
-            yield row, ours
+        if fitting := [pack for pack in mine if pack["bits"] <= row["bits"]]:
+            yield row, max(fitting, key=lambda pack: pack["bits"])
 
 
 def comparable(peers: Mapping[str, Any], packs: Mapping[str, Any]) -> None:
@@ -145,11 +144,11 @@ def causal_targets(model: str, theirs: Mapping[str, Row], ours: Mapping[str, Row
 def worst_target(
     model: str, theirs: Mapping[str, Row], ours: Mapping[str, Row], key: str, *, must: float | None
 ) -> Iterator[Target]:
-    """Yield the comparison at equal bits that comes out worst for the pack, where one was made for every peer."""
+    """Yield the comparison that comes out worst for the pack, where there is a pack of no more bits for every peer."""
     pairs = list(equal_bits(theirs, ours, "calibrated"))
     if pairs and len(pairs) == len(theirs):
         peer, pack = max(pairs, key=lambda pair: over(pair[1], pair[0], key)[0])
-        what = f"{model}: at equal bits, of the nearest of {len(pairs)} peers ({peer['name']})"
+        what = f"{model}: at no more bits, of the nearest of {len(pairs)} peers ({peer['name']})"
         yield Target(what=what, measured=over(pack, peer, key), must=must, goal=None, strict=True)
 
 
@@ -240,8 +239,8 @@ def spread(found: tuple[float, float, float], factor: float, digits: int) -> str
 def packs_part(peers: Mapping[str, Any], packs: Mapping[str, Any]) -> Iterator[str]:
     """Yield the comparison at equal bits and the table of targets."""
     yield (
-        "At equal real bits: the pack was asked for the peer's bits, rounded down to a tenth; ratio of KL (`minilm`: "
-        "of 1 - cosine)."
+        "At no more real bits than the peer's: beside each peer the pack that comes nearest to its bits without "
+        "passing them; ratio of KL (`minilm`: of 1 - cosine)."
     )
     rows = [cells for model in (*MODELS, ENCODER) for cells in equal_rows(model, peers, packs)]
     yield table(
@@ -255,17 +254,16 @@ def packs_part(peers: Mapping[str, Any], packs: Mapping[str, Any]) -> Iterator[s
 def equal_rows(model: str, peers: Mapping[str, Any], packs: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     theirs, ours = methods(peers, model), methods(packs, model)
     key = "cosine" if model == ENCODER else "kl"
-    free = {peer["name"]: pack for peer, pack in equal_bits(theirs, ours, "datafree")}
-    for peer, pack in equal_bits(theirs, ours, "calibrated"):
-        other = free.get(peer["name"])
-        yield (
-            model,
-            f"{peer['name']}{' *' * peer['calibrated']}",
-            f"{peer['bits']:.3f}",
-            f"{pack['bits']:.3f}",
-            spread(over(pack, peer, key), 1, 2),
-            spread(over(other, peer, key), 1, 2) if other is not None else "",
-        )
+    beside = {
+        profile: {peer["name"]: pack for peer, pack in equal_bits(theirs, ours, profile)}
+        for profile in ("calibrated", "datafree")
+    }
+    for name, peer in theirs.items():
+        cells = [model, f"{name}{' *' * peer['calibrated']}", f"{peer['bits']:.3f}"]
+        for packs_of in beside.values():
+            pack = packs_of.get(name)
+            cells += ["", ""] if pack is None else [f"{pack['bits']:.3f}", spread(over(pack, peer, key), 1, 2)]
+        yield tuple(cells)
 
 
 def what_was_run(peers: Mapping[str, Any]) -> Iterator[str]:

@@ -78,16 +78,24 @@ def test_what_rounds_to_the_bound_without_keeping_it_is_not_met(report, peers, p
 
 
 def test_the_worst_peer_at_equal_bits_stands_for_all(report, peers, packs):
-    target = by_what(report, peers, packs)["small-lm: at equal bits, of the nearest of 2 peers (RTN 5 g64)"]
+    target = by_what(report, peers, packs)["small-lm: at no more bits, of the nearest of 2 peers (RTN 5 g64)"]
     assert target.row()[1:4] == ("0.25 (0.25 to 0.25)", "under 1", "met")
     packs["causal"]["small-lm"]["methods"][2] = row("calibrated 5.5", 5.49, 1.0)
-    target = by_what(report, peers, packs)["small-lm: at equal bits, of the nearest of 2 peers (Q5_K)"]
+    target = by_what(report, peers, packs)["small-lm: at no more bits, of the nearest of 2 peers (Q5_K)"]
     assert target.row()[2:4] == ("under 1", "**not met**")
 
 
-def test_equal_bits_are_not_claimed_where_a_pack_is_missing(report, peers, packs):
+def test_a_pack_of_fewer_bits_stands_in_and_one_of_more_never(report, peers, packs):
+    found = list(report.equal_bits(*(report.methods(r, "small-lm") for r in (peers, packs)), "calibrated"))
+    assert [(peer["bits"], pack["bits"]) for peer, pack in found] == [(5.514, 5.49), (5.26, 5.19)]
     del packs["causal"]["small-lm"]["methods"][3]
-    assert not [what for what in by_what(report, peers, packs) if what.startswith("small-lm: at equal bits")]
+    found = list(report.equal_bits(*(report.methods(r, "small-lm") for r in (peers, packs)), "calibrated"))
+    assert [(peer["bits"], pack["bits"]) for peer, pack in found] == [(5.514, 5.49), (5.26, 4.99)]
+
+
+def test_a_peer_of_fewer_bits_than_any_pack_leaves_the_claim_out(report, peers, packs):
+    peers["causal"]["small-lm"]["methods"].append(row("NF3", 3.2, 9.0))
+    assert not [what for what in by_what(report, peers, packs) if what.startswith("small-lm: at no more bits")]
 
 
 def test_the_page_shows_every_method_and_marks_the_calibrated(report, peers, packs):
@@ -96,7 +104,7 @@ def test_the_page_shows_every_method_and_marks_the_calibrated(report, peers, pac
     assert "| Q5_K | 5.514 | 2.00 (1.00 to 3.00) | 1.0003 (1.0002 to 1.0004) | 98.00 |" in page
     assert "| Q5_K, imatrix * | 5.514 |" in page
     assert "| **pack, calibrated 5.0** | 4.990 | 0.56 (0.28 to 0.84) |" in page
-    assert "| small-lm | RTN 5 g64 | 5.260 | 5.190 | 0.25 (0.25 to 0.25) |  |" in page
+    assert "| small-lm | RTN 5 g64 | 5.260 | 5.190 | 0.25 (0.25 to 0.25) |  |  |" in page
     assert "what Q5_K is" in page
 
 
