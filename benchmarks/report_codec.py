@@ -43,6 +43,8 @@ def codec_section(result: dict[str, Any], source: str) -> Iterator[str]:
         "lossless codecs into memory that each of them takes."
     )
     yield from _five(five)
+    wide = ", ".join(f"{name} {_both(result['wide']['bytes'], r)}" for name, r in result["wide"]["decode"].items())
+    yield f"Levels are within +-127. Where a table reaches beyond, no vector path decodes the words: {wide}."
     yield from _bounds(five)
     yield from _encoding(five)
     for name, words in SUBJECTS.items():
@@ -81,8 +83,9 @@ def _encoding(five: dict[str, Any]) -> Iterator[str]:
         seconds = sum(median(r, "cpu") for r in runs)
         least = sum(min(run["cpu"] for run in r) for r in runs)
         each = [f"{speed(five['bytes'], r):.2f}" for r in runs]
-        rows.append((name, *each, f"{five['bytes'] / seconds / 1e9:.3f} ({five['bytes'] / least / 1e9:.3f})"))
-    yield "What a data-free encoder does to a weight, from bfloat16 to words (goal: 0.4 GB per CPU-second together):"
+        together = f"{five['bytes'] / seconds / 1e9:.3f} ({five['bytes'] / least / 1e9:.3f})"
+        rows.append((name, *each, together))
+    yield "What a data-free encoder does to every weight, bfloat16 to words (goal: 0.4 GB per CPU-second together):"
     yield table(("encoding", *STEPS, "together"), rows)
 
 

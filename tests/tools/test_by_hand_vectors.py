@@ -31,6 +31,7 @@ OUT_OF_SCOPE = {
     "pack-seal": "who may say what of a pack; the script is about manifests, and its signatures are those of `seal`",
     "environment": "compares two environments; the script binds the document by its digests",
     "pack": "has a script of its own, tools/unpack_by_hand.py: tests/vectors/test_pack_vectors.py",
+    "pack-report": "says what somebody measured; the script has nothing to measure",
     "structure": "compares two structures; the script binds the file by its digest",
     "waiver": "decides about differences that a gate found; there is no gate here",
 }

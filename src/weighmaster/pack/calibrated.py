@@ -70,6 +70,9 @@ class _Rounded:
         """Give all rows."""
         yield Band(first=0, levels=self.levels, patch_at=self.patch_at, patch_bits=self._bits()[self.patch_at])
 
+    def mean_squares(self) -> None:
+        """Return nothing: the levels say it."""
+
     def _bits(self) -> npt.NDArray[np.unsignedinteger]:
         return self.data.view(unsigned(self.dtype))
 

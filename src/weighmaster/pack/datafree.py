@@ -22,10 +22,10 @@ from weighmaster.pack.exact import Coded, ExactEncoder
 from weighmaster.pack.layout import LARGEST, float_of
 from weighmaster.pack.matrix import Matrix, matrix_of, unsigned
 from weighmaster.pack.packed import FIVE
-from weighmaster.pack.quantize import error, values_of
+from weighmaster.pack.quantize import error, scale_products, values_of
 from weighmaster.pack.rate import LEAST, MOST, cap_of, solve, table_bits_of
 from weighmaster.pack.scales import nearest_scale, split
-from weighmaster.pack.streams import Band, choose, encode_bands
+from weighmaster.pack.streams import Band, band_of, choose, encode_bands
 from weighmaster.pack.tables import MAX_LEVEL
 
 __all__ = [
@@ -61,6 +61,9 @@ _PER_OCTAVE: Final = 8
 _BOOK: Final = 256
 """Different scales of rows, or of columns, at most."""
 
+_ROUNDING: Final = 1 / 12
+"""Mean square that rounding adds to a level."""
+
 _QUICK: Final = 1 << 22
 """Bytes."""
 
@@ -74,11 +77,13 @@ Scales = npt.NDArray[np.uint16]
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class PlainLevels:
-    """The nearest levels of a tensor, made band by band; a `streams.LevelSource`."""
+    """The nearest levels of a tensor, made band by band; a `streams.LevelSource`. Energies are those of the weights."""
 
     matrix: Matrix
     row_scale: Scales
     col_scale: Scales
+    row_energy: npt.NDArray[np.float64]
+    col_energy: npt.NDArray[np.float64]
     _kept: dict[tuple[int, int], Band] = dataclasses.field(default_factory=dict)
 
     @property
@@ -97,10 +102,18 @@ class PlainLevels:
                     self._kept[first, last] = band
             yield band
 
+    def mean_squares(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+        """Return the mean squares of the levels from those of the weights, if all have one step."""
+        if int(self.col_scale.min()) != int(self.col_scale.max()):
+            return None
+        square = float(scale_products(self.row_scale[:1], self.col_scale[:1])[0, 0]) ** 2
+        rows, cols = self.matrix.rows, self.matrix.cols
+        return self.row_energy / (cols * square) + _ROUNDING, self.col_energy / (rows * square) + _ROUNDING
+
     def squared_error(self) -> float:
         """Return the sum over the elements of the squares of what is lost."""
         total = 0.0
-        for band in self.bands(1):
+        for band in self.bands(band_of(self.matrix.rows, self.matrix.cols)):
             last = band.first + len(band.levels)
             data = self.matrix.read(band.first, last)
             if len(band.patch_at):  # their levels are 0
@@ -138,6 +151,9 @@ class _Sample:
     def bands(self, _multiple: int) -> Iterator[Band]:
         """Give them all."""
         yield patched(self.data, self.dtype, 0, self.row_scale, self.col_scale)
+
+    def mean_squares(self) -> None:
+        """Return nothing: the levels say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,15 +195,21 @@ class Datafree:
         matrix = matrix_of(view)
         if matrix is None or matrix.size < SMALLEST:
             return exact.encode(view)
-        squared, col_energy, finite = _energies(matrix)
+        row_energy, col_energy, finite = _energies(matrix)
         col_scale = self.col_scales(col_energy / matrix.rows)
         if not finite or not in_range(view.dtype, np.uint16(self.row), col_scale):
             return exact.encode(view)
-        source = PlainLevels(matrix=matrix, row_scale=np.full(matrix.rows, self.row, np.uint16), col_scale=col_scale)
+        source = PlainLevels(
+            matrix=matrix,
+            row_scale=np.full(matrix.rows, self.row, np.uint16),
+            col_scale=col_scale,
+            row_energy=row_energy,
+            col_energy=col_energy,
+        )
         blob = encode_bands(source, choose(source, self.table_bits).layout, best())
         if len(blob) >= view.nbytes:
             return exact.encode(view)
-        return Coded(codec=FIVE, blob=blob, squared_error=source.squared_error(), squared=squared)
+        return Coded(codec=FIVE, blob=blob, squared_error=source.squared_error(), squared=float(row_energy.sum()))
 
     def col_scales(self, col_mean: npt.NDArray[np.float64]) -> Scales:
         """Return the scales of columns, given their mean squares: larger where the cap would be passed."""
@@ -203,12 +225,13 @@ def in_range(dtype: str, row: np.uint16, col_scale: Scales) -> bool:
     return len(np.unique(col_scale)) <= _BOOK and MAX_LEVEL * high <= LARGEST[dtype]
 
 
-def _energies(matrix: Matrix) -> tuple[float, npt.NDArray[np.float64], bool]:
-    squared, col, finite = 0.0, np.zeros(matrix.cols), True
+def _energies(matrix: Matrix) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], bool]:
+    row, col, finite = np.empty(matrix.rows), np.zeros(matrix.cols), True
     for first, last in matrix.bands():
         rows, cols, sound = energies(matrix.read(first, last), matrix.view.dtype, last - first, matrix.cols)
-        squared, col, finite = squared + float(rows.sum()), col + cols, finite and sound
-    return squared, col, finite
+        row[first:last] = rows
+        col, finite = col + cols, finite and sound
+    return row, col, finite
 
 
 def decimal(value: float) -> str:

@@ -20,6 +20,12 @@ __all__ = ["energies", "error", "histogram", "quantize", "scale_products", "valu
 _ROWS_AT_ONCE: Final = 1 << 20
 """Elements per step, so that what a step makes stays in the cache."""
 
+_CACHED: Final = 1 << 16
+"""Elements per step of the error, which goes over them several times."""
+
+_TINY: Final = 1e-30
+"""Below this, squares in binary32 may have been lost."""
+
 _SYMBOLS: Final = 2 * MAX_LEVEL + 1
 
 Bytes = npt.NDArray[np.uint8]
@@ -122,14 +128,41 @@ def histogram(levels: Levels, row_class: npt.NDArray[np.int8], col_class: npt.ND
 
 
 def error(data: Bytes, dtype: str, levels: Levels, row_scale: Scales, col_scale: Scales) -> float:
-    """Return the sum of squares of what `levels` rebuild less what was there; patches are not looked at."""
+    """Return the sum of squares of what `levels` rebuild less what was there; patches are not looked at.
+
+    Differences are taken in binary32, and their squares added there by blocks, if that does not overflow: the sum is
+    right to about five digits.
+    """
     total, (rows, cols) = 0.0, levels.shape
-    values = values_of(data, dtype).reshape(rows, cols)
-    step = max(1, _ROWS_AT_ONCE // cols)
+    size = data.size // rows
+    step = max(1, _CACHED // cols)
     for first in range(0, rows, step):
         here = slice(first, first + step)
-        bits = from_levels(levels[here], row_scale[here], col_scale, dtype)
-        rebuilt = values_of(bits.view(np.uint8), dtype).reshape(bits.shape)
-        difference = (rebuilt - values[here]).astype(np.float64).ravel()
-        total += float(difference @ difference)
+        values = values_of(data[first * size : (first + step) * size], dtype)
+        total += _block_error(values, dtype, levels[here], row_scale[here], col_scale)
     return total
+
+
+def _block_error(values: Floats, dtype: str, levels: Levels, row_scale: Scales, col_scale: Scales) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):
+        difference = _rebuilt(levels, row_scale, col_scale, dtype)
+        difference -= values
+        squares = float(difference @ difference)
+    if not np.isfinite(squares) or squares < _TINY:
+        wide = difference.astype(np.float64)
+        squares = float(wide @ wide)
+    return squares
+
+
+def _rebuilt(levels: Levels, row_scale: Scales, col_scale: Scales, dtype: str) -> Floats:
+    """Return what levels rebuild, as new float32 [rows * cols]: `rebuild.from_levels` in place."""
+    if dtype == "float16":
+        return values_of(from_levels(levels, row_scale, col_scale, dtype).view(np.uint8).ravel(), dtype)
+    products = levels.astype(np.float32)
+    products *= float_of(row_scale)[:, None]  # exact, as is the next product
+    products *= float_of(col_scale)
+    if dtype == "bfloat16":
+        bits = products.view(np.uint32)
+        bits += 0x7FFF + ((bits >> 16) & 1)
+        bits &= 0xFFFF0000
+    return products.ravel()

@@ -69,6 +69,9 @@ class LevelSource(Protocol):
     def bands(self, multiple: int) -> Iterator[Band]:
         """Give all rows in order; every band but the last has a multiple of `multiple` rows."""
 
+    def mean_squares(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+        """Return about the mean squares of the levels of rows and of columns, if they are known without the levels."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sized:
@@ -87,19 +90,25 @@ def choose(source: LevelSource, table_bits: int) -> Sized:
     """Choose classes and tables of a tensor by their cost."""
     rows, cols = len(source.row_scale), len(source.col_scale)
     band = band_of(rows, cols)
-    row_mean, col_mean = np.empty(rows), np.zeros(cols)
-    for part in source.bands(band):
-        energy = np.square(part.levels, dtype=np.float32)
-        row_mean[part.first : part.first + len(energy)] = energy.mean(axis=1, dtype=np.float64)
-        col_mean += energy.sum(axis=0, dtype=np.float64)
-    col_mean /= rows
     thorough = rows * cols <= _THOROUGH
+    known = None if thorough else source.mean_squares()
+    row_mean, col_mean = known or _mean_squares(source, band)
     shape = Shape(codec=LEVELS, dtype=source.dtype, table_bits=table_bits, variant=0, rows=rows, cols=cols, band=band)
     ways = coarser(row_mean, col_mean) if thorough else [energy_classes(row_mean, col_mean)]
     tried = [_Trial.of(source, shape, a, b) for a, b in ways]
     best = min(tried, key=lambda trial: trial.bits(plain_tables(trial.counts, table_bits)))
     tables = tables_for(best.counts, table_bits, best.bits) if thorough else plain_tables(best.counts, table_bits)
     return Sized(layout=best.laid(tables), bits=best.bits(tables))
+
+
+def _mean_squares(source: LevelSource, band: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    rows = len(source.row_scale)
+    row_mean, col_sum = np.empty(rows), np.zeros(len(source.col_scale))
+    for part in source.bands(band):
+        energy = np.square(part.levels, dtype=np.float32)
+        row_mean[part.first : part.first + len(energy)] = energy.mean(axis=1, dtype=np.float64)
+        col_sum += energy.sum(axis=0, dtype=np.float64)
+    return row_mean, col_sum / rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

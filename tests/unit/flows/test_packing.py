@@ -313,6 +313,7 @@ def test_a_source_that_changes_meanwhile(
     with pytest.raises(SourceFault, match=said):
         pack_model(source, tmp_path / "p")
     assert not (tmp_path / "p" / "pack.index").exists()
+    assert change is other_config or set(contents(tmp_path / "p")) == {JOURNAL}  # no shard got its name
 
 
 # -- what was not written as it should be ------------------------------------------------------------------------------
