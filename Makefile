@@ -9,7 +9,7 @@ BIN         := $(VENV)/bin
 PIP         := $(BIN)/python -m pip --disable-pip-version-check -q
 STAMP       := $(VENV)/.ready
 
-.PHONY: demo test lint types contracts vectors bench interop interop-full fuzz soak verify-release sbom requirements
+.PHONY: bench-quality demo test lint types contracts vectors bench interop interop-full fuzz soak verify-release sbom requirements
 .PHONY: setup clean help native native-check native-sanitize native-neon native-fuzz
 
 help:            ## Show the targets.
@@ -52,6 +52,12 @@ bench: $(STAMP)  ## Measure; results go to benchmarks/results, the table to benc
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/environment.py
 	$(BIN)/python benchmarks/codec.py
 	$(BIN)/python benchmarks/seal.py $(addprefix --cosign ,$(wildcard build/interop/cosign/root/usr/bin/cosign))
+
+bench-quality: $(STAMP)  ## Quality of packs beside other quantizers; MODELS=folder of models, LLAMA=folder made by benchmarks/peers/get_llama.sh.
+	$(PIP) install -c constraints.txt -e '.[bench]'
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/quality.py peers --models $(MODELS) --llama $(LLAMA)/bin
+	mkdir -p build/quality
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/quality.py packs --models $(MODELS) --work build/quality
 
 INTEROP := build/interop
 
