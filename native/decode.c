@@ -335,6 +335,9 @@ static enum wm_status apply_patches(const uint8_t *at, uint32_t count, uint64_t 
     const uint8_t *value = at + 4 * (size_t)count;
     for (uint32_t i = 0; i < count; i++) {
         memcpy(&place, at + 4 * (size_t)i, sizeof place);
+        if (place >= elements) {
+            return WM_PATCH; /* the caller's memory was written to meanwhile */
+        }
         memcpy(out + place * itemsize, value + i * itemsize, itemsize);
     }
     return WM_OK;

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, GenerationConfig
 from transformers import dynamic_module_utils as dynamic
 
 import weighmaster as wm
@@ -272,7 +272,7 @@ def test_87_code_where_the_index_was_removed(tmp_path: Path, trust: Callable[...
     with_code(source)
     with weighmaster.hf.trusting(trust(), roots=pin, expect=PRODUCT):
         text = refused(lambda: AutoModel.from_pretrained(source, trust_remote_code=True))
-    assert "expected code of a trusted pack, found no pack" in text
+    assert "expected a trusted pack, found no pack" in text
     assert ran() == 0
 
 
@@ -447,3 +447,68 @@ def test_93_signing_a_pack_that_is_not_whole(plain: Path, keys: dict[str, Privat
     with pytest.raises((NotAdmitted, MalformedArtefact), match=r"model\.safetensors|bert|encoder|pooler"):
         wm.sign_pack(plain, keys["Ana"], claim=claim)
     assert not list(plain.glob("*.sigstore.json"))
+
+
+# -- other ways round ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("REQ-PAC-10")
+@pytest.mark.parametrize("form", ["absolute", "upwards"])
+def test_94_code_map_that_leads_outside(
+    form: str, packs: SimpleNamespace, keys: dict[str, PrivateKey], trust: Callable[..., Path], pin: str, tmp_path: Path
+) -> None:
+    """The signer sealed a configuration whose code lies elsewhere: on the machine where it is loaded."""
+    (tmp_path / "evil.py").write_text(PLANTED)
+    source = Path(shutil.copytree(packs.coded / "source", tmp_path / "model"))
+    wm.unpack_model(packs.plain, tmp_path / "weights")
+    shutil.copy(tmp_path / "weights" / "model.safetensors", source)
+    config = json.loads((source / "config.json").read_text())
+    module = f"{tmp_path}/evil" if form == "absolute" else "../" * 12 + f"{tmp_path}/evil"[1:]
+    (source / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoConfig": f"{module}.OwnConfig"}}))
+    wm.pack_model(source, tmp_path / "model.pack")
+    wm.sign_pack(tmp_path / "model.pack", keys["Ana"], claim=wm.PackClaim(product=PRODUCT, version="1", serial=4))
+    with weighmaster.hf.trusting(trust(), roots=pin, expect=PRODUCT):
+        text = refused(lambda: AutoConfig.from_pretrained(tmp_path / "model.pack", trust_remote_code=True))
+    assert "asks for code that the pack does not have" in text
+    assert ran() == 0
+
+
+@pytest.mark.requirement("REQ-PAC-09")
+def test_95_a_plain_checkpoint_in_the_place_of_a_pack(
+    plain: Path, trust: Callable[..., Path], pin: str, tmp_path: Path
+) -> None:
+    wm.unpack_model(plain, tmp_path / "model")
+    assert AutoModel.from_pretrained(tmp_path / "model") is not None
+    with weighmaster.hf.trusting(trust(), roots=pin, expect=PRODUCT):
+        text = refused(lambda: AutoModel.from_pretrained(tmp_path / "model"))
+    assert "where only packs are loaded; expected a trusted pack, found no pack" in text
+
+
+def test_96_a_shard_index_that_leads_to_another_pack(tmp_path: Path) -> None:
+    made = []
+    for seed, name in enumerate(("a", "b")):
+        torch.manual_seed(seed)
+        BertModel(BertConfig(**SMALL)).save_pretrained(tmp_path / name)
+        wm.pack_model(tmp_path / name, tmp_path / f"{name}.pack", shard_bytes=20_000)
+        made.append(tmp_path / f"{name}.pack")
+    first, other = made
+    index = first / "model.safetensors.index.json"
+    size, found = index.stat().st_size, json.loads(index.read_text())
+    led = json.dumps({"metadata": found["metadata"], "weight_map": {"x": f"../b.pack/{other_shard(other)}"}})
+    index.write_text(led.ljust(size))
+    text = refused(lambda: AutoModel.from_pretrained(first))
+    assert "model.safetensors.index.json: weight_map: expected shards of this pack" in text or "index.json" in text
+    with pytest.raises(NotAdmitted, match=r"model\.safetensors\.index\.json"):
+        wm.verify_pack(first)
+
+
+def other_shard(pack: Path) -> str:
+    return sorted(path.name for path in pack.glob("*.safetensors"))[0]
+
+
+def test_97_a_generation_configuration_exchanged(plain: Path, trust: Callable[..., Path], pin: str) -> None:
+    """transformers opens this file by another way than all others."""
+    (plain / "generation_config.json").write_text('{"max_length": 7}')
+    with weighmaster.hf.trusting(trust(), roots=pin, expect=PRODUCT):
+        text = refused(lambda: GenerationConfig.from_pretrained(plain))
+    assert "generation_config.json" in text

@@ -137,13 +137,22 @@ def trusted_code(root: Path, reference: str, folder: Path) -> Iterator[Path]:
         raise _untrusted(str(root), reference)
     pack, _ = open_judged(root)
     with pack:
+        # transformers joins the name to a folder: an absolute one, or one with dots, would lead outside of it.
+        module, _, name = reference.partition(".")
+        if not name.isidentifier() or f"{SOURCE}{module}.py" not in {file.path for file in pack.index.files}:
+            where, expected = f"{root}/config.json", "MODULE.CLASS, and MODULE.py among the files of the pack"
+            raise SourceFault(where, "asks for code that the pack does not have", expected=expected, found=reference)
         target = folder / f"pack_{pack.root}"
         for file in pack.index.files:
             if file.path.startswith(SOURCE) and is_code(file.path):
                 copy = target / file.path.removeprefix(SOURCE)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(pack.read_file(file.path))
-    yield target
+    token = _JUDGE.set(None)  # transformers reads the copy by the same ways, and it is no pack
+    try:
+        yield target
+    finally:
+        _JUDGE.reset(token)
 
 
 def _untrusted(where: str, reference: str) -> NotAdmitted:
@@ -156,10 +165,15 @@ def _untrusted(where: str, reference: str) -> NotAdmitted:
     return NotAdmitted(f"{where}: its code is not run", [fault])
 
 
-def require_no_judge(where: str, reference: str) -> None:
-    """Raise `NotAdmitted` for code of anything else than a pack, where only trusted packs are to bring code."""
+def require_no_judge(where: str, what: str) -> None:
+    """Raise `NotAdmitted` for anything else than a pack, where only trusted packs are to be loaded.
+
+    Args:
+        where: the folder or repository.
+        what: it was asked for, in words.
+    """
     if _JUDGE.get() is not None:
         fault = SignatureFault(
-            where, f"asks for code ({reference})", expected="code of a trusted pack", found="no pack"
+            where, f"{what}, where only packs are loaded", expected="a trusted pack", found="no pack"
         )
-        raise NotAdmitted(f"{where}: its code is not run", [fault])
+        raise NotAdmitted(f"{where}: is not loaded", [fault])

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three places of transformers where a pack must be met, and nothing else of it is changed.
+"""The four places of transformers where a pack must be met, and nothing else of it is changed.
 
 1. ``utils.hub.cached_files``: every file of a local directory is located by it. Files of a pack are compared with its
    index before they are opened.
 2. ``dynamic_module_utils.get_class_from_dynamic_module``: all code that comes with a model is imported by it. Code of a
    pack is taken from verified bytes, and only where the pack was found trusted.
-3. ``PreTrainedModel._load_pretrained_model``: tensors come from the pack, not from its shards.
+3. ``GenerationConfig.from_pretrained``, which opens its file without the first.
+4. ``PreTrainedModel._load_pretrained_model``: tensors come from the pack, not from its shards.
+
+In a context where packs are judged, nothing but packs is loaded.
 
 A version of transformers in which one of them is called otherwise is refused when this is imported.
 """
@@ -48,6 +51,9 @@ def install() -> None:
     _replace(hub.cached_files, _checked(hub.cached_files))
     code = dynamic_module_utils.get_class_from_dynamic_module
     _replace(code, _guarded(code))
+    generation = transformers.GenerationConfig
+    _require(generation.from_pretrained, ["pretrained_model_name", "config_file_name"])
+    setattr(generation, "from_pretrained", classmethod(_generation(generation.from_pretrained.__func__)))  # noqa: B010
     setattr(modeling_utils.PreTrainedModel, load.__name__, staticmethod(_from_pack(load)))
 
 
@@ -72,12 +78,32 @@ def _replace(before: Callable[..., Any], after: Callable[..., Any]) -> None:
 def _checked(before: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(before)
     def cached_files(path_or_repo_id: Any, filenames: Any, *args: Any, **kwargs: Any) -> Any:
+        root = pack_of(path_or_repo_id)
+        if root is None:
+            require_no_judge(str(path_or_repo_id), f"asks for {filenames}")
         found = before(path_or_repo_id, filenames, *args, **kwargs)
-        if found and (root := pack_of(path_or_repo_id)) is not None:
+        if found and root is not None:
             check_files(root, found)
         return found
 
     return cached_files
+
+
+def _generation(before: Callable[..., Any]) -> Callable[..., Any]:
+    """Compare the generation configuration of a pack, which transformers opens without `cached_files`."""
+
+    @functools.wraps(before)
+    def from_pretrained(
+        cls: Any, pretrained_model_name: Any, config_file_name: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        if (root := pack_of(pretrained_model_name)) is None:
+            require_no_judge(str(pretrained_model_name), "asks for a generation configuration")
+        else:
+            path = Path(pretrained_model_name) / (config_file_name or "generation_config.json")
+            check_files(root, [str(path)] if path.exists() else [])
+        return before(cls, pretrained_model_name, config_file_name, *args, **kwargs)
+
+    return from_pretrained
 
 
 def _guarded(before: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,7 +113,7 @@ def _guarded(before: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         root = pack_of(pretrained_model_name_or_path)
         if root is None:
-            require_no_judge(str(pretrained_model_name_or_path), class_reference)
+            require_no_judge(str(pretrained_model_name_or_path), f"asks for code ({class_reference})")
             return before(class_reference, pretrained_model_name_or_path, *args, **kwargs)
         with tempfile.TemporaryDirectory() as folder, trusted_code(root, class_reference, Path(folder)) as code:
             return before(class_reference, str(code), local_files_only=True)
@@ -102,10 +128,11 @@ def _from_pack(before: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         quantizer = load_config.hf_quantizer
         if not isinstance(quantizer, PackQuantizer):
+            require_no_judge(str(load_config.pretrained_model_name_or_path), "asks for tensors")
             _require_no_pack(checkpoint_files)
             return before(model, state_dict, checkpoint_files, load_config, *args, **kwargs)
         _require_no_disk(load_config.device_map)
-        with quantizer.tensors(checkpoint_files) as tensors:
+        with quantizer.tensors(load_config.pretrained_model_name_or_path, checkpoint_files) as tensors:
             return before(model, tensors, checkpoint_files, load_config, *args, **kwargs)
 
     return _load_pretrained_model

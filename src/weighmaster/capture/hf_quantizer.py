@@ -22,6 +22,7 @@ from weighmaster.capture.hf_directory import open_judged, pack_of, read_beside
 from weighmaster.core.derivation import PACK_FORMAT
 from weighmaster.core.dtype import SAFETENSORS_NAMES
 from weighmaster.errors import MalformedArtefact, UsageError
+from weighmaster.pack.index_rules import SHARD_INDEX
 from weighmaster.pack.packed import PackedTensor
 from weighmaster.pack.reader import Pack
 
@@ -147,8 +148,12 @@ class PackQuantizer(HfQuantizer):  # type: ignore[misc]  # transformers has no t
             raise UsageError("a model is packed by `weighmaster pack`, not while it is loaded")
 
     @contextmanager
-    def tensors(self, checkpoint_files: list[str]) -> Iterator[dict[str, PackedSlice]]:
-        """Open the pack that these shards belong to, and give its tensors by name, none of them read yet.
+    def tensors(self, directory: Any, checkpoint_files: list[str]) -> Iterator[dict[str, PackedSlice]]:
+        """Open the pack that a model is loaded from, and give its tensors by name, none of them read yet.
+
+        Args:
+            directory: as the caller of ``from_pretrained`` gave it.
+            checkpoint_files: the shards that transformers found; they have to be this pack's.
 
         Files beside the shards are compared with the index first: transformers passes over some that cannot be read.
 
@@ -157,13 +162,14 @@ class PackQuantizer(HfQuantizer):  # type: ignore[misc]  # transformers has no t
             SourceFault: a file beside the shards is not that of the index.
             NotAdmitted: it is not trusted.
         """
-        root = pack_of(Path(checkpoint_files[0]).parent) if checkpoint_files else None
+        root = pack_of(directory)
         if root is None:
             file = checkpoint_files[0] if checkpoint_files else "(no file)"
             raise MalformedArtefact(file, "", expected="a shard of a pack, beside its pack.index", found="no pack")
         pack, vouched = open_judged(root)
         with pack:
             read_beside(pack)
+            _require_shards(pack, root, checkpoint_files)
             self._loading, lock = _Loading(pack=pack, vouched=vouched), threading.Lock()
             yield {t.name: PackedSlice(pack, t, self._loading.taken, lock) for t in pack.index.tensors}
             pack.check_unchanged()
@@ -224,6 +230,14 @@ class PackQuantizer(HfQuantizer):  # type: ignore[misc]  # transformers has no t
     def is_trainable(self) -> bool:
         """A loaded model holds plain tensors."""
         return True
+
+
+def _require_shards(pack: Pack, root: Path, files: list[str]) -> None:
+    """Require that transformers was led to the shards of this pack: its own index of shards can name others."""
+    shards = {root / name for name in pack.index.shards}
+    for file in files:
+        if Path(file).resolve() not in shards:
+            raise MalformedArtefact(str(root / SHARD_INDEX), "weight_map", expected="shards of this pack", found=file)
 
 
 def _plain(module: Any) -> None:

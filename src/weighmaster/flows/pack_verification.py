@@ -11,7 +11,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
+from weighmaster.core.canonical import loads
+from weighmaster.core.fields import Fields
 from weighmaster.errors import Fault, NotAdmitted, SourceFault, StorageError, TensorFault
+from weighmaster.pack.index_rules import SHARD_INDEX
 from weighmaster.pack.packed import PackedFile, PackedTensor
 from weighmaster.pack.reader import Pack, open_pack
 from weighmaster.safetensors_file import open_regular
@@ -81,6 +84,8 @@ def require_whole(pack: Pack, *, progress: Report | None = None) -> None:
         faults += _shard_faults(pack, files.pop(pack.index.shards[i]), i, tensors, progress or _silent)
     for file in files.values():
         faults += _compare(pack.path, file, _digest(pack.path / file.path))
+    if SHARD_INDEX in files:
+        faults += _placed(pack)
     pack.check_unchanged()
     if faults:
         raise NotAdmitted(f"{pack.path}: is not what its index says", faults)
@@ -102,6 +107,18 @@ def _shard_faults(
             yield fault
         progress(tensor.nbytes)
     yield from _compare(pack.path, file, state.hexdigest())
+
+
+def _placed(pack: Pack) -> Iterator[SourceFault]:
+    """Yield whether the shard index, by which others find the tensors, leads elsewhere than the index does."""
+    path = f"{pack.path}/{SHARD_INDEX}"
+    try:
+        found = Fields(loads(pack.read_file(SHARD_INDEX), path, foreign=True), file=path).any("weight_map")
+    except SourceFault:  # not the listed file: that was said
+        return
+    if found != {tensor.name: pack.index.shards[tensor.shard] for tensor in pack.index.tensors}:
+        expected = "the shards of pack.index"
+        yield SourceFault(path, "places the tensors in other shards", expected=expected, found="others")
 
 
 def _compare(root: Path, file: PackedFile, found: str) -> Iterator[SourceFault]:

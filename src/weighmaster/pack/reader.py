@@ -32,7 +32,7 @@ from weighmaster.pack.digests import require_both_digests, require_gate_digest
 from weighmaster.pack.directory import require_files
 from weighmaster.pack.index import INDEX, pack_root, parse_index
 from weighmaster.pack.index_rules import SHARD_INDEX
-from weighmaster.pack.layout import HEADER, PLANES, front_of, parse_layout
+from weighmaster.pack.layout import HEADER, PLANES, Shape, front_of, parse_layout
 from weighmaster.pack.packed import EXACT, FIVE, RAW, PackedFile, PackedTensor
 from weighmaster.pack.shards import shard_header, stored_form
 from weighmaster.safetensors_file import SafetensorsFile, open_regular
@@ -204,7 +204,7 @@ class Pack:
         blob = np.zeros(view.nbytes, np.uint8)  # memory that is not touched is not taken
         _fill(blob, view, 0, min(HEADER, view.nbytes))
         shape, front = front_of(blob.data[:HEADER], file)
-        _require_elements(tensor, shape.rows * shape.cols, file)
+        _require_form(tensor, shape, file)
         _fill(blob, view, 0, min(front, view.nbytes))
         layout = parse_layout(blob.data, file)
         width = shape.cols * shape.itemsize
@@ -367,10 +367,7 @@ def rebuild(
         return np.frombuffer(blob, np.uint8)
     try:
         shape, _ = front_of(blob, file)
-        _require_elements(tensor, shape.rows * shape.cols, file)  # before anything of that size is made
-        wanted, found = (tensor.codec, tensor.dtype), (EXACT if shape.codec == PLANES else FIVE, shape.dtype)
-        if wanted != found:
-            raise MalformedArtefact(file, "header", expected=" of ".join(wanted), found=" of ".join(found))
+        _require_form(tensor, shape, file)  # before anything of that size is made
         layout = parse_layout(blob, file)
         return decode_rows(layout, blob, 0, shape.rows, backend, threads=threads)
     except MemoryError:
@@ -382,10 +379,14 @@ def _next(waiting: deque[tuple[PackedTensor, Future[Rebuilt]]]) -> tuple[str, Re
     return tensor.name, future.result()
 
 
-def _require_elements(tensor: PackedTensor, found: int, file: str) -> None:
-    if found != tensor.elements:
+def _require_form(tensor: PackedTensor, shape: Shape, file: str) -> None:
+    """Require that a header is of the elements, codec and dtype that the index gives."""
+    if (elements := shape.rows * shape.cols) != tensor.elements:
         expected = f"{tensor.elements} elements, as in the index"
-        raise MalformedArtefact(file, "header: rows and cols", expected=expected, found=str(found))
+        raise MalformedArtefact(file, "header: rows and cols", expected=expected, found=str(elements))
+    wanted, found = (tensor.codec, tensor.dtype), (EXACT if shape.codec == PLANES else FIVE, shape.dtype)
+    if wanted != found:
+        raise MalformedArtefact(file, "header", expected=" of ".join(wanted), found=" of ".join(found))
 
 
 def _require_held(shard: SafetensorsFile, held: dict[str, TensorView], listed: dict[str, PackedTensor]) -> None:
