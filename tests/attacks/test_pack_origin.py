@@ -498,12 +498,13 @@ def test_96_a_shard_index_that_leads_to_another_pack(tmp_path: Path) -> None:
     index.write_text(led.ljust(size))
     text = refused(lambda: AutoModel.from_pretrained(first))
     assert "model.safetensors.index.json: weight_map: expected shards of this pack" in text or "index.json" in text
-    with pytest.raises(NotAdmitted, match=r"model\.safetensors\.index\.json"):
+    with pytest.raises(NotAdmitted) as caught:
         wm.verify_pack(first)
+    assert any("model.safetensors.index.json" in str(fault) for fault in caught.value.exceptions)
 
 
 def other_shard(pack: Path) -> str:
-    return sorted(path.name for path in pack.glob("*.safetensors"))[0]
+    return min(path.name for path in pack.glob("*.safetensors"))
 
 
 def test_97_a_generation_configuration_exchanged(plain: Path, trust: Callable[..., Path], pin: str) -> None:

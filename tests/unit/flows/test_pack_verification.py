@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.packs import pack_tiny, read_index, tiny, values, write_index, write_
 
 from weighmaster.errors import Faults, MalformedArtefact, NotAdmitted, SourceFault, TensorFault, UsageError
 from weighmaster.flows.pack_verification import CONSISTENT, require_whole, verify_pack
+from weighmaster.pack.index_rules import SHARD_INDEX
 from weighmaster.pack.reader import open_pack
 
 
@@ -81,6 +83,25 @@ def test_each_file_counts(pack: Path):
         with pytest.raises(NotAdmitted) as caught:
             verify_pack(pack)
         assert [fault.subject for fault in caught.value.faults] == [f"{pack}/{file.path}"]
+
+
+def test_a_shard_index_that_is_listed_and_leads_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pack = tmp_path / "p"
+    pack_tiny(monkeypatch, write_model(tmp_path / "m", tiny()), pack, shard_bytes=600)
+    path = pack / SHARD_INDEX
+    found = json.loads(path.read_text())
+    first = min(found["weight_map"])
+    found["weight_map"][first] = "../other/" + found["weight_map"][first]
+    data = json.dumps(found).encode()
+    path.write_bytes(data)
+    listed = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    index = read_index(pack)
+    files = tuple(dataclasses.replace(f, **listed) if f.path == SHARD_INDEX else f for f in index.files)
+    write_index(pack, dataclasses.replace(index, files=files))
+    with pytest.raises(NotAdmitted) as caught:
+        verify_pack(pack)
+    (fault,) = caught.value.faults
+    assert (fault.subject, fault.detail) == (str(path), "places the tensors in other shards")
 
 
 def test_a_shard_written_to_while_it_is_read(pack: Path):
