@@ -28,7 +28,7 @@ def _tested() -> tuple[tuple[NativeBackend, ...], tuple[SelfTestFault, ...]]:
     """Test every compiled codec once; return those that are right, and what is wrong with the others."""
     right: list[NativeBackend] = []
     wrong: list[SelfTestFault] = []
-    for backend in map(NativeBackend, paths):
+    for backend in map(NativeBackend, paths()):
         found = codec_faults(backend)
         wrong += found
         if not found:
@@ -55,7 +55,7 @@ def describe() -> str:
     """Say which codec is in use, for people."""
     right = [backend.name for backend in _tested()[0]]
     text = right[0] if right else "numpy: slow, no compiled codec here"
-    wrong = [name for name in paths if name not in right]
+    wrong = [name for name in paths() if name not in right]
     return f"{text}; wrong answers, not in use: {', '.join(wrong)}" if wrong else text
 
 

@@ -14,8 +14,8 @@ from weighmaster.core.canonical import dumps
 from weighmaster.core.tensor import TensorView
 from weighmaster.pack.backends import best
 from weighmaster.pack.coder import encode_exact
-from weighmaster.pack.layout import DTYPE_CODES, MAX_CHUNK
-from weighmaster.pack.packed import EXACT, RAW
+from weighmaster.pack.layout import MAX_CHUNK
+from weighmaster.pack.packed import DTYPE_CODES, EXACT, RAW
 
 __all__ = ["Coded", "Encoder", "ExactEncoder", "matrix_of", "squares"]
 

@@ -15,8 +15,18 @@ from weighmaster.core.source import path_problem
 from weighmaster.durable import MAX_DOCUMENT
 from weighmaster.errors import MalformedArtefact
 from weighmaster.pack.index_rules import check_index
-from weighmaster.pack.layout import DTYPE_CODES
-from weighmaster.pack.packed import EXACT, FIVE, INDEX, RAW, Calibration, EncoderRecord, Index, PackedFile, PackedTensor
+from weighmaster.pack.packed import (
+    DTYPE_CODES,
+    EXACT,
+    FIVE,
+    INDEX,
+    RAW,
+    Calibration,
+    EncoderRecord,
+    Index,
+    PackedFile,
+    PackedTensor,
+)
 
 __all__ = [
     "FORMAT",

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weighmaster.errors import MalformedArtefact
+from weighmaster.pack.packed import DTYPE_CODES
 from weighmaster.pack.tables import CLASSES, Table, read_tables, table_bytes
 
 __all__ = [
@@ -39,7 +40,6 @@ STATES: Final = 4 * LANES
 LEVELS, PLANES = 1, 2
 """Codecs."""
 
-DTYPE_CODES: Final = {"bfloat16": 1, "float16": 2, "float32": 3, "float8_e4m3fn": 4, "float8_e5m2": 5}
 ITEMSIZE: Final = {"bfloat16": 2, "float16": 2, "float32": 4, "float8_e4m3fn": 1, "float8_e5m2": 1}
 MAX_CHUNK: Final = 1 << 24
 """Elements."""

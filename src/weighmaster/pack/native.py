@@ -4,24 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from weighmaster.errors import MalformedArtefact
 from weighmaster.pack.coder import apply_patches, check_crc
-from weighmaster.pack.layout import DTYPE_CODES, Chunk, Layout
+from weighmaster.pack.layout import Chunk, Layout
+from weighmaster.pack.packed import DTYPE_CODES
 from weighmaster.pack.tables import CLASSES, MAX_LEVEL
 
-try:
-    from weighmaster.pack import _native
-except ImportError:  # no compiler was there when the package was built, or it was built for another machine
-    paths: tuple[str, ...] = ()
-else:
-    paths = _native.paths()
-
-__all__ = ["CHUNK", "NativeBackend", "head_of", "paths", "tables_of"]
+__all__ = ["CHUNK", "NativeBackend", "extension", "head_of", "paths", "tables_of"]
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -34,6 +31,30 @@ _BROKEN: Final = {
     _BEYOND: ("enough words", "a word beyond its last"),
     _END: ("states of 2^16 after its last word", "another end"),
 }
+
+
+@cache
+def extension() -> ModuleType | None:
+    """Return the extension, or None where there was no compiler, or it was built for another machine.
+
+    It is loaded when a codec is first asked for: a mapped library is a fact of the environment, and a process that
+    reads no pack is not to have another environment because of it.
+    """
+    try:
+        return import_module("weighmaster.pack._native")
+    except ImportError:
+        return None
+
+
+def paths() -> tuple[str, ...]:
+    """Return the paths that this processor has, the fastest first; none without the extension."""
+    loaded = extension()
+    return () if loaded is None else tuple(loaded.paths())
+
+
+def _loaded() -> Any:
+    """Return the extension of a backend that exists: `paths` named it."""
+    return extension()
 
 
 class NativeBackend:
@@ -64,7 +85,7 @@ class NativeBackend:
         """
         rows = slice(chunks[0].row, chunks[-1].row + chunks[-1].rows)
         records = np.array([(c.begin, c.rows, c.words, c.patches, c.crc) for c in chunks], CHUNK)
-        status, where = _native.decode(
+        status, where = _loaded().decode(
             self.name,
             head_of(layout),
             *tables_of(layout),
@@ -87,14 +108,17 @@ class NativeBackend:
         """
         matrix = np.ascontiguousarray(symbols, np.int16)
         classes = layout.row_class, layout.col_class
-        return _native.encode(self.name, head_of(layout), layout.shape.band, *tables_of(layout), *classes, matrix)
+        coded: list[tuple[int, bytes]] = _loaded().encode(
+            self.name, head_of(layout), layout.shape.band, *tables_of(layout), *classes, matrix
+        )
+        return coded
 
     def energies(
         self, data: Bytes, dtype: str, rows: int, cols: int
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], bool]:
         """Do what `quantize.energies` does."""
         row, col = np.empty(rows), np.empty(cols)
-        finite = _native.energies(self.name, DTYPE_CODES[dtype], rows, cols, np.ascontiguousarray(data), row, col)
+        finite = _loaded().energies(self.name, DTYPE_CODES[dtype], rows, cols, np.ascontiguousarray(data), row, col)
         return row, col, finite
 
     def quantize(
@@ -109,7 +133,7 @@ class NativeBackend:
         """Do what `quantize.quantize` does."""
         levels = np.empty((rows, cols), np.int16)
         scales = np.ascontiguousarray(row_scale, np.uint16), np.ascontiguousarray(col_scale, np.uint16)
-        _native.quantize(self.name, DTYPE_CODES[dtype], rows, cols, np.ascontiguousarray(data), *scales, levels)
+        _loaded().quantize(self.name, DTYPE_CODES[dtype], rows, cols, np.ascontiguousarray(data), *scales, levels)
         return levels
 
     def histogram(
@@ -118,7 +142,7 @@ class NativeBackend:
         """Do what `quantize.histogram` does."""
         counts = np.empty((CLASSES, 2 * MAX_LEVEL + 1), np.int64)
         classes = np.ascontiguousarray(row_class, np.int8), np.ascontiguousarray(col_class, np.int8)
-        _native.histogram(np.ascontiguousarray(levels, np.int16), *classes, counts)
+        _loaded().histogram(np.ascontiguousarray(levels, np.int16), *classes, counts)
         return counts
 
 

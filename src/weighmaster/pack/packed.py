@@ -9,10 +9,24 @@ from typing import Final
 
 from weighmaster.core.dtype import DTYPES
 
-__all__ = ["EXACT", "FIVE", "INDEX", "RAW", "Calibration", "EncoderRecord", "Index", "PackedFile", "PackedTensor"]
+__all__ = [
+    "DTYPE_CODES",
+    "EXACT",
+    "FIVE",
+    "INDEX",
+    "RAW",
+    "Calibration",
+    "EncoderRecord",
+    "Index",
+    "PackedFile",
+    "PackedTensor",
+]
 
 INDEX: Final = "pack.index"
 """The file that makes a directory a pack."""
+
+DTYPE_CODES: Final = {"bfloat16": 1, "float16": 2, "float32": 3, "float8_e4m3fn": 4, "float8_e5m2": 5}
+"""Dtypes that are coded, and their numbers in the header of a blob."""
 
 FIVE: Final = "five-v1"
 EXACT: Final = "exact-v1"

@@ -19,7 +19,7 @@ from weighmaster.pack.native import NativeBackend
 from weighmaster.pack.tables import CLASSES, Table
 
 NUMPY = NumpyBackend()
-BACKENDS = [NativeBackend(name) for name in native.paths]
+BACKENDS = [NativeBackend(name) for name in native.paths()]
 UNSIGNED = {"bfloat16": np.uint16, "float16": np.uint16, "float32": np.uint32}
 PLANES = ("bfloat16", "float16", "float32", "float8_e4m3fn", "float8_e5m2")
 SHAPES = ((1, 1), (1, 100), (100, 1), (37, 70), (200, 33), (300, 64), (5, 1000))
@@ -243,6 +243,7 @@ def test_words_that_are_missing(backend, small, lost):
     """The last words of a chunk are cut out, and everything else is put right."""
     layout = parse_layout(memoryview(small), "blob")
     chunk = layout.chunks[0]
+    lost = min(lost, chunk.words)
     at = chunk.begin + STATES + 2 * (chunk.words - lost)
     body = small[chunk.begin : at] + small[at + 2 * lost : chunk.stop]
     record = (chunk.words - lost).to_bytes(4, "little") + chunk.patches.to_bytes(4, "little")
@@ -451,4 +452,4 @@ def test_the_checksum_is_that_of_zlib(plain):
     for size in [*range(300), 511, 512, 513, 1500, 3000]:
         for start in (0, 1, 7):
             piece = data[start:size]
-            assert native._native.crc32(piece, plain) == zlib.crc32(piece)
+            assert native.extension().crc32(piece, plain) == zlib.crc32(piece)
