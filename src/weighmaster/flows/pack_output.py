@@ -40,7 +40,7 @@ def make_output(path: Path) -> Output:
         StorageError: it cannot be made.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)  # whatever the umask: others may not write
     except FileExistsError:
         raise UsageError(f"{path}: is no directory") from None
     except OSError as error:

@@ -26,6 +26,7 @@ from weighmaster.flows.pack_plan import (
     require_same_plan,
     resumed_encoder,
 )
+from weighmaster.flows.pack_resume import require_of_source, require_own
 from weighmaster.flows.pack_source import ModelFiles, model_files, packed_config
 from weighmaster.flows.pack_verification import require_whole
 from weighmaster.flows.selftest import require_self_test
@@ -100,8 +101,9 @@ def pack_model(  # each keyword is a decision of the caller
     """Write the pack of a model to a directory; a run that was killed is gone on with by the same call.
 
     Shards get their final names one by one, whole; the index comes last, after every tensor was read back from disk and
-    compared: with the source where nothing may be lost, with what the encoder meant elsewhere. A directory without
-    index is no pack.
+    compared: with digests of the source where nothing may be lost, with what the encoder meant elsewhere. A directory
+    without index is no pack. An earlier run is gone on with only where nobody else can have written: its directory and
+    journal have to belong to this user, be writable by nobody else, and be no links.
 
     Args:
         source: a Hugging Face directory, or a safetensors file.
@@ -113,10 +115,11 @@ def pack_model(  # each keyword is a decision of the caller
         watch: is told of the progress.
 
     Raises:
-        UsageError: source, directory and wishes do not fit together, or another process is at work in the directory.
+        UsageError: source, directory and wishes do not fit together, another process is at work in the directory, or
+            others can have written the unfinished run in it.
         MalformedArtefact: a file breaks its format.
         SourceFault: the source changed meanwhile.
-        NotAdmitted: what was read back is not what was written.
+        NotAdmitted: what was read back is not what was written, or a shard of an earlier run is not of this source.
         StorageError: the file system refused; finished shards are kept.
     """
     wish = make_wish(bits, profile, calibration)
@@ -168,6 +171,7 @@ class _Run:
 
     def _begin(self, work: Path) -> tuple[Encoder, Plan, dict[str, Finished]]:
         """Return the encoder, the plan, and the shards that are there already."""
+        require_own(self.output.path)
         self.output.clean([*self.names, SHARD_INDEX, *(other.path for other in self._others())])
         journal = read_journal(self.output.path)
         if journal is None:
@@ -178,7 +182,11 @@ class _Run:
         require_same_plan(journal.plan, self.wish, self.model, self.shard_bytes, where)
         encoder = resumed_encoder(self.wish, self.model, journal.plan, work)
         done = {f.file.path: f for f in journal.finished}
-        return encoder, journal.plan, {name: f for name, f in done.items() if self.output.holds(f.file)}
+        finished = {name: done[name] for name in self.names if name in done and self.output.holds(done[name].file)}
+        for position, (name, group) in enumerate(zip(self.names, self.groups, strict=True)):
+            if name in finished:
+                require_of_source(finished[name], group, position, self.wish.profile, self.engine, where)
+        return encoder, journal.plan, finished
 
     def _plan(self, work: Path) -> tuple[Encoder, Plan]:
         encoder, calibration = new_encoder(self.wish, self.model, self._fixed(), work)
@@ -276,7 +284,12 @@ class _Run:
             yield from self.model.pieces(other)
 
     def _read_back(self, data: bytes) -> tuple[str, Fraction]:
-        """Read everything from disk and compare it; the index is all that is not there yet. Return root and bits."""
+        """Read everything from disk and compare it with the index, which is not there yet; return root and bits.
+
+        Tensors without loss are those of the source, as the index has the source's digests: taken when a shard was
+        written, and for shards of an earlier run taken again. Of tensors with loss the index has the digests of what
+        the encoder meant; those of an earlier run are as its journal noted them, in a directory that is ours alone.
+        """
         also = frozenset({JOURNAL})
         with Pack(self.output.path, data, also=also, backend=self.backend, threads=self.engine.threads) as pack:
             require_whole(pack, progress=lambda nbytes: self._report("read back", nbytes))
