@@ -15,7 +15,7 @@ import pytest
 from tests.packs import TinyEncoder, pack_tiny, tiny, values, write_sharded
 
 from weighmaster.errors import NotAdmitted, TensorFault, TensorSetFault, UsageError
-from weighmaster.flows import pack_resume, packing
+from weighmaster.flows import packing
 from weighmaster.flows.packing import pack_model
 from weighmaster.pack.journal import JOURNAL, Finished, append, read_journal, start_journal
 from weighmaster.pack.packed import PackedTensor
@@ -157,7 +157,7 @@ def test_what_others_can_write_is_not_gone_on_with(
 
 def test_what_another_user_left_is_not_gone_on_with(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch):
     mine = os.geteuid()
-    monkeypatch.setattr(pack_resume.os, "geteuid", lambda: mine + 1)
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
     with pytest.raises(UsageError, match=rf"p: belongs to the user {mine}, not to {mine + 1}: "):
         pack_tiny(monkeypatch, source, out, shard_bytes=600)
 
