@@ -167,9 +167,9 @@ def dumped(kit: Kit, name: str) -> Path:
 # -- the script itself ------------------------------------------------------------------------------------------------
 
 
-def test_it_is_under_400_lines_of_120_characters() -> None:
+def test_it_is_under_430_lines_of_120_characters() -> None:
     lines = TOOL.read_text(encoding="utf-8").splitlines()
-    assert len(lines) < 400
+    assert len(lines) < 430
     assert max(map(len, lines)) <= 120
 
 
