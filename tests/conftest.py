@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,22 @@ def signed(trust: Trust) -> VerifiedTrust:
 
 
 torch.set_num_threads(1)  # tensors here are tiny: a second thread only waits
+
+
+def settle() -> None:
+    """Do at once what changes a process for good, so that no test finds it changed between two weighings.
+
+    bitsandbytes maps its library, and transformers gives torch's Module a method when a first model is made. Which test
+    does so first depends on how the files are dealt out to processes.
+    """
+    with contextlib.suppress(ImportError):
+        import_module("bitsandbytes")
+        transformers = import_module("transformers")
+        sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+        transformers.BertModel(transformers.BertConfig(vocab_size=8, max_position_embeddings=8, **sizes))
+
+
+settle()
 
 
 class SmallNet(torch.nn.Module):

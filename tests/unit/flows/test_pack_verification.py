@@ -87,7 +87,7 @@ def test_each_file_counts(pack: Path):
 
 def test_a_shard_index_that_is_listed_and_leads_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pack = tmp_path / "p"
-    pack_tiny(monkeypatch, write_model(tmp_path / "m", tiny()), pack, shard_bytes=600)
+    pack_tiny(monkeypatch, write_model(tmp_path / "m", tiny()), pack, shard_bytes=100)
     path = pack / SHARD_INDEX
     found = json.loads(path.read_text())
     first = min(found["weight_map"])
