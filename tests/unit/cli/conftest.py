@@ -125,7 +125,7 @@ def pin(nobody: wm.Trust) -> str:
     return nobody.roots.fingerprint
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # weighed in the process as the file finds it: others map libraries and patch torch
 def release(tmp_path_factory: pytest.TempPathFactory, keeper: PrivateKey, nobody: wm.Trust) -> Path:
     """Return a folder with a model, keys of Ana, Ben and Rosa, trust.json, its pin, and a manifest signed by Ana."""
     folder = tmp_path_factory.mktemp("release")
