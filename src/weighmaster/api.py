@@ -11,6 +11,10 @@ from weighmaster.core.policy import Policy, Rule, read_policy
 from weighmaster.core.statement import Coverage, Statement
 from weighmaster.flows.admission import Admission, Recheck, Verdict
 from weighmaster.flows.admit import Gate
+from weighmaster.flows.answers_explain import Explanation, explain_answers
+from weighmaster.flows.answers_files import RecordedAnswers, read_answers, write_answers
+from weighmaster.flows.answers_record import record_answers
+from weighmaster.flows.answers_verify import AnswersVerdict, CaseVerdict, check_answers, verify_answers
 from weighmaster.flows.approve import read_unsigned, sign
 from weighmaster.flows.artefact import Manifest, SealedManifest, read_manifest
 from weighmaster.flows.derived import read_reference
@@ -41,9 +45,12 @@ from weighmaster.seal.trust_chain import VerifiedTrust
 
 __all__ = [
     "Admission",
+    "AnswersVerdict",
     "Authority",
+    "CaseVerdict",
     "Coverage",
     "Diff",
+    "Explanation",
     "Gate",
     "Identity",
     "Manifest",
@@ -59,6 +66,7 @@ __all__ = [
     "PublicKey",
     "Rebuilt",
     "Recheck",
+    "RecordedAnswers",
     "ReportRun",
     "RoleThreshold",
     "RootKey",
@@ -75,26 +83,32 @@ __all__ = [
     "Verdict",
     "VerifiedTrust",
     "WrittenReport",
+    "check_answers",
     "compare",
+    "explain_answers",
     "load_private",
     "load_public",
     "open_model",
     "open_pack",
     "pack_model",
+    "read_answers",
     "read_manifest",
     "read_policy",
     "read_reference",
     "read_trust",
     "read_unsigned",
+    "record_answers",
     "self_test",
     "sign",
     "sign_pack",
     "unpack",
     "unpack_model",
+    "verify_answers",
     "verify_pack",
     "verify_trusted_pack",
     "weigh",
     "weigh_files",
+    "write_answers",
     "write_report",
     "write_trust",
 ]

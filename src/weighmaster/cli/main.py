@@ -38,6 +38,10 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
         "weighmaster.cli.report",
         "measure what a pack does to a model's outputs, and write it up with pictures",
     ),
+    "answers": (
+        "weighmaster.cli.answers",
+        "record what a model computes here, verify it elsewhere, explain differences",
+    ),
     "unpack": ("weighmaster.cli.unpack", "write the model of a pack as plain safetensors files again"),
     "export": ("weighmaster.cli.export", "write what is weighed in formats that tools of others check"),
     "environment": ("weighmaster.cli.environment", "print the facts about machine, libraries and switches"),
