@@ -28,6 +28,7 @@ TOP = Path(__file__).parents[2]
 VECTORS = TOP / "vectors"
 CHECKED = {"manifest", "seal", "tensor-digest", "trust"}
 OUT_OF_SCOPE = {
+    "answers": "says what a model computed; the script runs no model",
     "pack-seal": "who may say what of a pack; the script is about manifests, and its signatures are those of `seal`",
     "environment": "compares two environments; the script binds the document by its digests",
     "pack": "has a script of its own, tools/unpack_by_hand.py: tests/vectors/test_pack_vectors.py",

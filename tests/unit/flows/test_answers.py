@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from dataclasses import replace
@@ -18,7 +17,7 @@ from weighmaster.capture.answer_cases import cases_of
 from weighmaster.capture.answer_record import record_cases
 from weighmaster.core.canonical import dumps
 from weighmaster.errors import AnswerFault, MalformedArtefact, NotAdmitted, UsageError
-from weighmaster.flows.answers_files import RecordedAnswers
+from weighmaster.flows.answers_files import RecordedAnswers, bind_answers
 
 TRAINED = Path(__file__).parents[2] / "trained"
 OTHER = "0" * 64
@@ -37,6 +36,14 @@ def model() -> Any:
 def verdict(recorded: RecordedAnswers, model: Any, *, same: bool = False, **options: Any) -> wm.AnswersVerdict:
     digest = recorded.answers.class_digest if same else OTHER
     return wm.verify_answers(recorded, model, class_digest=digest, **options)
+
+
+def refused(recorded: RecordedAnswers, opened: wm.Opened) -> list[str]:
+    """Return the faults with which answers are refused before a case is run, without the digests."""
+    with pytest.raises(NotAdmitted, match="known answers of another model") as caught:
+        wm.check_answers(recorded, opened)
+    assert caught.value.exit_code == 15
+    return [str(f).split("; expected")[0] for f in caught.value.faults]
 
 
 def test_the_matrix_holds_what_a_long_prefill_is_blind_to(recorded: RecordedAnswers) -> None:
@@ -95,18 +102,21 @@ def test_answers_of_other_weights_are_refused_before_a_case_is_run(recorded: Rec
     opened = wm.open_model(TRAINED)
     model: Any = opened.model
     model.model.norm.weight.data[0] += 1
-    with pytest.raises(NotAdmitted, match="answers of other weights") as caught:
-        wm.check_answers(recorded, opened)
-    assert [f.subject for f in caught.value.faults] == ["root"]
-    assert caught.value.exit_code == 15
+    assert refused(recorded, opened) == ["root: answers of other weights"]
 
 
 def test_a_renamed_layer_is_another_structure(recorded: RecordedAnswers) -> None:
     opened = wm.open_model(TRAINED)
     model: Any = opened.model
-    model.model.layers[0].mlp.act_fn = copy.deepcopy(torch.nn.SiLU())
-    with pytest.raises(NotAdmitted, match="answers of another structure"):
-        wm.check_answers(recorded, opened)
+    layer = model.model.layers[0]
+    layer.mlp.act = layer.mlp.act_fn
+    del layer.mlp.act_fn
+    type(layer.mlp).act_fn = property(lambda mlp: mlp.act)  # it computes the same, under another name
+    try:
+        found = refused(recorded, opened)
+    finally:
+        del type(layer.mlp).act_fn
+    assert found == ["structure: answers of another structure (classes, code, hooks, scalars)"]
 
 
 def test_answers_to_another_tokenizer_are_refused(tmp_path: Path) -> None:
@@ -114,8 +124,8 @@ def test_answers_to_another_tokenizer_are_refused(tmp_path: Path) -> None:
     (tmp_path / "model" / "tokenizer.json").write_text("{}")
     recorded = wm.record_answers(wm.open_model(tmp_path / "model").model, source=tmp_path / "model")
     (tmp_path / "model" / "tokenizer.json").write_text('{"a":1}')
-    with pytest.raises(NotAdmitted, match="another tokenizer or template"):
-        wm.check_answers(recorded, wm.open_model(tmp_path / "model"))
+    found = refused(recorded, wm.open_model(tmp_path / "model"))
+    assert found == ["tokenizer: answers to tokens of another tokenizer or template"]
 
 
 def test_a_model_in_training_mode_is_refused_by_name(recorded: RecordedAnswers, model: Any) -> None:
@@ -152,7 +162,7 @@ def test_an_output_that_is_not_finite_fails(recorded: RecordedAnswers, model: An
 
 
 def test_own_tokens_that_exceed_the_context_are_refused(model: Any) -> None:
-    with pytest.raises(UsageError, match="at most 256 tokens.*found 300"):
+    with pytest.raises(UsageError, match=r"at most 256 tokens.*found 300"):
         wm.record_answers(model, cases={"long": torch.zeros(300, dtype=torch.int64)})
     with pytest.raises(UsageError, match="from 0 to 255, found 0 to 256"):
         wm.record_answers(model, cases={"big": torch.tensor([0, 256])})
@@ -176,9 +186,10 @@ def test_a_callable_module_is_recorded_by_its_probe_set() -> None:
 
 def test_without_an_oracle_only_the_recorded_bits_pass() -> None:
     torch.manual_seed(3)
+    # the quantized kernels have no float64 form
     quantized: Any = torch.ao.quantization.quantize_dynamic(
-        torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Linear(16, 4)).eval(), {torch.nn.Linear}
-    )
+        torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Linear(16, 4)), {torch.nn.Linear}
+    ).eval()
     recording = record_cases(quantized, cases_of(torch.nn.Sequential(torch.nn.Linear(8, 16)), 1))
     assert recording.oracle == "none"
     assert recording.oracle_note.startswith("none: ")
@@ -224,8 +235,6 @@ def test_one_bit_of_the_side_file_is_seen(folder: Path) -> None:
 def test_an_output_exchanged_together_with_the_side_digest_is_seen(recorded: RecordedAnswers) -> None:
     case = replace(recorded.answers.cases[0], sha256=OTHER)
     edited = replace(recorded.answers, cases=(case, *recorded.answers.cases[1:]))
-    from weighmaster.flows.answers_files import bind_answers  # noqa: PLC0415
-
     with pytest.raises(MalformedArtefact, match=r"out\.prefill-1 SHA-256"):
         bind_answers(edited.to_bytes(), recorded.side, recorded.environment, "x")
 
