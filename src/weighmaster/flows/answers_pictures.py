@@ -74,7 +74,7 @@ def _by_case(axes: Any, verdict: AnswersVerdict) -> None:
     axes.set_yscale("log")
     axes.set_xticks(list(places), [c.id for c in verdict.cases], rotation=90, fontsize=5)
     axes.set_ylabel("largest error against the float64 oracle")
-    axes.set_title(f"{verdict}: blue EXACT, orange ENVELOPE, red FAIL; dashes: allowed", loc="left")
+    axes.set_title(f"{verdict}; dashes: allowed", loc="left", fontsize=9)
 
 
 def _by_layer(axes: Any, explanation: Explanation) -> None:
