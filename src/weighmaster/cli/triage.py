@@ -39,7 +39,7 @@ _EXAMPLE: Final = "weighmaster triage manifest --model ./model --source ./model 
 EXAMPLES: Final = (
     (_EXAMPLE, "evidence to incident/evidence, record to incident/triage.json and incident/triage.md"),
     (
-        f"{_EXAMPLE} --said 'authentic=yes:receipt checked by Ana' --log server.log",
+        f"{_EXAMPLE} --said authentic=yes:receipt-checked --log server.log",
         "a person's answer, and a log that is kept with the evidence",
     ),
     (
