@@ -46,6 +46,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "export": ("weighmaster.cli.export", "write what is weighed in formats that tools of others check"),
     "environment": ("weighmaster.cli.environment", "print the facts about machine, libraries and switches"),
     "waive": ("weighmaster.cli.waive", "sign one's consent to differences from the validated environment, until a day"),
+    "triage": ("weighmaster.cli.triage", "preserve the evidence of an incident, and find what an output comes from"),
     "selftest": ("weighmaster.cli.selftest", "put known questions to the digests of this installation"),
     "completion": ("weighmaster.cli.completion", "print a completion script for a shell"),
 }
