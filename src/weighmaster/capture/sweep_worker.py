@@ -112,7 +112,7 @@ def _set(switches: Mapping[str, str]) -> None:
     if "mkldnn" in switches:
         setattr(torch.backends.mkldnn, "enabled", False)  # noqa: B010  # a property of the module object
     if "deterministic" in switches or "cuda-deterministic" in switches:
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(mode=True)
     if "tf32" in switches:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     if "cudnn-benchmark" in switches:
@@ -126,7 +126,7 @@ def _apply(model: torch.nn.Module, switches: Mapping[str, str]) -> Any:
     if "attention" in switches:
         if not hasattr(model, "set_attn_implementation"):
             raise _NotHereError("the model has no attention backend to choose")
-        model.set_attn_implementation(switches["attention"])
+        model.set_attn_implementation(switches["attention"])  # type: ignore[operator]  # of transformers
     if "dtype" in switches:
         model = model.to(getattr(torch, switches["dtype"]))
     if "device" in switches:
@@ -154,20 +154,17 @@ def _uses_past(call: Mapping[str, Any]) -> bool:
 
 
 def _causal(config: Any) -> list[tuple[str, ProbeSet]]:
-    random, cases = torch.Generator().manual_seed(SEED), []
+    random = torch.Generator().manual_seed(SEED)
     longest = int(getattr(config, "max_position_embeddings", 0) or max(_PREFILL))
 
     def tokens(batch: int, length: int) -> torch.Tensor:
         return torch.randint(0, int(config.vocab_size), (batch, length), generator=random)
 
-    for length in _PREFILL:
-        if length <= longest:
-            cases.append((f"prefill-{length}", _sequence([tokens(1, length)])))
-    for batch in _BATCHES:
-        if longest >= _CONTEXT + _STEPS:
-            steps = [tokens(batch, 1) for _ in range(_STEPS)]
-            cases.append((f"decode-batch-{batch}", _sequence([tokens(batch, _CONTEXT), *steps])))
-    return cases
+    prefill = [(f"prefill-{n}", _sequence([tokens(1, n)])) for n in _PREFILL if n <= longest]
+    if longest < _CONTEXT + _STEPS:
+        return prefill
+    lengths = (_CONTEXT, *[1] * _STEPS)
+    return [*prefill, *((f"decode-batch-{b}", _sequence([tokens(b, n) for n in lengths])) for b in _BATCHES)]
 
 
 def _sequence(pieces: list[torch.Tensor]) -> ProbeSet:
@@ -228,14 +225,14 @@ def _line(name: str, output: torch.Tensor, traced: list[ModuleOutput]) -> dict[s
     return {"dtype": str(output.dtype), "id": name, "sha256": value_digest(output), "trace": trace}
 
 
-class _Narrow(TorchDispatchMode):
+class _Narrow(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch says no types
     """Note the operators that give narrower floating-point results than float64."""
 
     def __init__(self, found: set[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._found = found
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002, PLW3201
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and tensor.dtype != torch.float64:
