@@ -110,6 +110,7 @@ def markdown(swept: Sweep, note: str) -> str:
         "| configuration | against | result | elements changed | largest relative error | first module | computed by |"
     ]
     rows += ["|---|---|---|---|---|---|---|", *(_row(result) for result in swept.results)]
+    about = f"Model `{swept.model}`, environment class `{swept.class_digest}`, {len(swept.cases)} cases"
     parts = [
         "# Which configurations change output bits",
         f"{about}: {', '.join(swept.cases)}. The baseline ran twice, with the same bits.",
