@@ -19,7 +19,10 @@ DESCRIPTION: Final = """\
 Run a model in a closed list of configurations (threads, CPU capability, GEMM library, attention backend, compilation,
 precision, batch, GPU switches), each in a process of its own, and say which change output bits, by how much and from
 which module on: sweep.json, sweep.md, and a heat map where matplotlib is installed. A process that crashes or takes
-too long is a result as well. Interrupted, the same command goes on where it ended. The model's code is run."""
+too long is a result as well. Interrupted, the same command goes on where it ended. The model's code is run.
+
+A proposed policy is evidence for the values that were tried, on this machine and with these cases: a variable that
+this processor ignores flips no bit here. Read it, and cut it down, before it is signed."""
 
 EXAMPLES: Final = (
     ("weighmaster answers sweep ./model -o sweep", "all configurations; those that this machine lacks are NOT RUN"),

@@ -48,6 +48,9 @@ def drifting():
     model[3].bias.data[0] += next(counter)
     return model
 
+def crashing():
+    os.kill(os.getpid(), 11)
+
 def infinite():
     model = tiny()
     model[3].bias.data[0] = float("nan")
@@ -321,6 +324,11 @@ def test_a_child_gets_its_variables_and_leaves_its_result(tmp_path: Path) -> Non
     run = read_run(path.read_bytes(), path.name, "mkl-cbwr=COMPATIBLE")
     assert [f.value for f in run.environment.facts if f.name == "env.MKL_CBWR"] == ["COMPATIBLE"]
     assert "MKL_CBWR" not in os.environ
+
+
+def test_the_signal_that_ended_a_child_is_known(tmp_path: Path) -> None:
+    assert run_child(("sweep_models:crashing", "baseline", str(tmp_path / "x")), {}, 300).code == -11
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_child_past_its_time_is_ended(tmp_path: Path) -> None:
