@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``weighmaster answers``: record what a model computes here, verify it elsewhere, and explain what differs."""
+"""``weighmaster answers``: record what a model computes here, verify it elsewhere, explain what differs, and sweep."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import weighmaster as wm
+from weighmaster.cli import answers_sweep
 from weighmaster.cli.verb import Outcome, common
 from weighmaster.core.number import decimal_text
 from weighmaster.durable import write_atomically
@@ -34,6 +35,7 @@ EXAMPLES: Final = (
     ("weighmaster answers record ./model -o answers", "run the matrix twice and in float64; write what was answered"),
     ("weighmaster answers verify answers ./model", "run it again here; exit code 15 on FAIL"),
     ("weighmaster answers explain answers ./model --picture why.svg", "name the first module that differs"),
+    *answers_sweep.EXAMPLES,
 )
 
 
@@ -54,13 +56,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         below.add_argument("model", metavar="MODEL", help="as for record")
         below.add_argument("--case", metavar="ID", action="append", help="only this case; repeatable")
         common(below)
+    sweep = verbs.add_parser(
+        "sweep",
+        help="say which configurations change output bits",
+        description=answers_sweep.DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    answers_sweep.add_arguments(sweep)
+    common(sweep)
     picture = "new picture, .svg or .png: error by case, and by layer of the first case that differs"
     explain.add_argument("--picture", metavar="FILE", type=Path, help=picture)
 
 
 def run(args: argparse.Namespace) -> Outcome:
     """Do what the action says."""
-    return {"record": _record, "verify": _verify, "explain": _explain}[args.action](args)
+    actions = {"record": _record, "verify": _verify, "explain": _explain, "sweep": answers_sweep.run}
+    return actions[args.action](args)
 
 
 def _record(args: argparse.Namespace) -> Outcome:

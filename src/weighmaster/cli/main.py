@@ -40,7 +40,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     ),
     "answers": (
         "weighmaster.cli.answers",
-        "record what a model computes here, verify it elsewhere, explain differences",
+        "record what a model computes here, verify it elsewhere, explain differences, sweep configurations",
     ),
     "unpack": ("weighmaster.cli.unpack", "write the model of a pack as plain safetensors files again"),
     "export": ("weighmaster.cli.export", "write what is weighed in formats that tools of others check"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,6 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log", metavar="FILE", type=Path, action="append", default=[], help="keep it; repeatable")
     environment = "environment of the process that served (weighmaster environment -o); by default that of this one"
     parser.add_argument("--environment", metavar="FILE", type=Path, help=environment)
+    answers = "known answers (weighmaster answers record) to run on the model once the evidence is preserved"
+    parser.add_argument("--answers", metavar="DIR", type=Path, help=answers)
     parser.add_argument("--replay", metavar="NAMED", help="module:callable that gives the output anew")
     parser.add_argument("--parent", metavar="NAMED", help="module:callable that gives the parent's output")
     parser.add_argument("--accept", metavar="NAMED", help="module:callable that returns the function to judge it")
@@ -94,6 +97,7 @@ def run(args: argparse.Namespace) -> Outcome:
             loaded=opened if args.reload is None else wm.open_model(args.reload),
             source=args.source if args.source is not None else opened.source,
             environment=environment,
+            known_answers=_known(args.answers, opened, environment),
             replay=_named(args.replay, "--replay"),
             parent=_named(args.parent, "--parent"),
             accept=None if args.accept is None else call_named(args.accept, "--accept"),
@@ -137,6 +141,24 @@ def _environment(path: Path | None) -> Environment | None:
     from weighmaster.durable import read_whole  # noqa: PLC0415
 
     return None if path is None else parse_environment(read_whole(path), str(path))
+
+
+def _known(
+    directory: Path | None, opened: wm.Opened, environment: Environment | None
+) -> Callable[[], wm.AnswersVerdict] | None:
+    """Return what runs known answers; the file is read now, for an argument that is wrong is said at once."""
+    if directory is None:
+        return None
+    from weighmaster.capture.torch_switches import torch_facts  # noqa: PLC0415  # imports torch
+    from weighmaster.probe.collect import collect  # noqa: PLC0415
+
+    recorded = wm.read_answers(directory)
+
+    def run() -> wm.AnswersVerdict:
+        here = environment or collect(torch_facts())
+        return wm.verify_answers(recorded, opened.model, class_digest=here.class_digest)
+
+    return run
 
 
 def _named(name: str | None, option: str) -> functools.partial[Any] | None:

@@ -101,7 +101,7 @@ def triage(  # noqa: PLR0913  # each keyword answers a node
     loaded: Opened | None = None,
     source: Path | None = None,
     environment: Environment | None = None,
-    known_answers: KnownAnswers | None = None,
+    known_answers: KnownAnswers | Callable[[], KnownAnswers] | None = None,
     replay: Callable[[], Any] | None = None,
     parent: Callable[[], Any] | None = None,
     accept: Callable[[Any], bool] | None = None,
@@ -124,7 +124,7 @@ def triage(  # noqa: PLR0913  # each keyword answers a node
             where that has just been loaded.
         source: model directory or file, for nodes ``file``, ``configuration`` and ``pipeline``.
         environment: of the process that served; by default the one collected here.
-        known_answers: verdict of a run of known answers.
+        known_answers: verdict of a run of known answers, kept with the evidence; or what runs them after that is kept.
         replay: gives the output anew; it is run `RUNS` times.
         parent: gives the output of the unquantized parent on the same input.
         accept: tells whether an output is acceptable.
@@ -145,7 +145,7 @@ def triage(  # noqa: PLR0913  # each keyword answers a node
     require_self_test(engine)
     sealed = manifest if isinstance(manifest, SealedManifest) else read_manifest(manifest)
     model = _as_weighed(live, sealed, extra)
-    verdict = None if known_answers is None else str(known_answers.verdict)
+    verdict = None if known_answers is None or callable(known_answers) else str(known_answers.verdict)
     kept = preserve(
         directory / EVIDENCE,
         model,
@@ -166,7 +166,7 @@ def triage(  # noqa: PLR0913  # each keyword answers a node
         load,
         answer_live(bound, kept, steady),
         answer_configuration(bound, environment or kept.environment, steady, files),
-        answer_known(known_answers),
+        answer_known(known_answers() if callable(known_answers) else known_answers),
         answer_pipeline(files),
         answer_reproducible(replay),
         answer_parent(parent, accept),

@@ -62,6 +62,16 @@ def test_parent_and_replay_are_run(cli, here):
     assert (replies["parent"], replies["reproducible"]) == ("yes", "no")
 
 
+def test_known_answers_are_run_once_the_evidence_is_there(cli, here):
+    assert cli("answers", "record", "tinynet:load", "-o", "answers").code == 0
+    document = cli(*TRIAGE, "--answers", "answers", "--json").json["triage"]
+    node = next(n for n in document["nodes"] if n["node"] == "answers")
+    assert (node["answer"], node["by"], node["evidence"]) == ("yes", "machine", "verdict EXACT")
+    document = cli(*TRIAGE[:3], "tinynet:flipped", "-o", "other", "--answers", "answers", "--json").json["triage"]
+    replies = {n["node"]: n["answer"] for n in document["nodes"]}
+    assert (replies["load"], replies["answers"]) == ("no", "yes")  # a flipped bit that no known answer shows
+
+
 def test_logs_are_kept(cli, here):
     (here / "server.log").write_text("Xid 48")
     assert cli(*TRIAGE, "--log", "server.log").code == 0
