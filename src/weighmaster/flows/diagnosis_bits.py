@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was done to the bytes of a tensor, from its validated bytes and the bytes found; a word only where it is sure."""
+"""What was done to the bytes of a tensor, from validated bytes and those found; a word only where it is sure."""
 
 from __future__ import annotations
 
@@ -112,10 +112,14 @@ def _flips(before: bytes, after: bytes, dtype: str) -> Answer | None:
             for bit in range(8)
             if changed >> bit & 1
         ]
-    return "flipped-bits", f"{total} bit(s) differ, first in element {flips[0]['index']}", {
-        "bits": total,
-        "flips": flips,
-    }
+    return (
+        "flipped-bits",
+        f"{total} bit(s) differ, first in element {flips[0]['index']}",
+        {
+            "bits": total,
+            "flips": flips,
+        },
+    )
 
 
 def _shifted(before: bytes, after: bytes) -> Answer | None:
