@@ -104,9 +104,7 @@ def _checked(rows: Mapping[str, Row], view: TensorView) -> bytes:
         row.dtype,
         row.shape,
     ):
-        raise TensorFault(
-            view.name, "reference is not the validated tensor", expected=row.sha256, found=digest.sha256
-        )
+        raise TensorFault(view.name, "reference is not the validated tensor", expected=row.sha256, found=digest.sha256)
     return data
 
 
