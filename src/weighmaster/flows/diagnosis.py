@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from weighmaster.core.digest import TensorDigest, digest_bytes
 from weighmaster.core.manifest import Row, Table
-from weighmaster.core.tensor import TensorView
+from weighmaster.core.tensor import TensorView, row_major
 from weighmaster.errors import TensorFault
-from weighmaster.flows.diagnosis_bits import explain, values_of
+from weighmaster.flows.diagnosis_bits import CASTS, explain, round_to, values_of
 
 __all__ = ["KINDS", "Finding", "diagnose"]
 
@@ -69,6 +70,9 @@ def diagnose(
 ) -> tuple[Finding, ...]:
     """Return one finding per differing tensor, in order of names; digests alone give ``undetermined``.
 
+    This explains and verifies nothing: layout, role and aliases are not compared (`core.compare` does). Whole tensors are
+    held in memory; where that is too much, call it with one tensor at a time.
+
     Args:
         validated: the validated table.
         live: tensors as they are in memory.
@@ -117,7 +121,9 @@ def _judge(row: Row, view: TensorView, reference: bytes | None, leaves: bytes | 
         return None
     if reference is None:
         return _from_digests(row, digest, leaves)
-    kind, text, figures = explain(reference, data, row.dtype, row.shape)
+    # Rows and columns have a meaning only where the bytes lie in their order.
+    shape = row.shape if row.stride == row_major(row.shape) else (math.prod(row.shape),)
+    kind, text, figures = explain(reference, data, row.dtype, shape)
     return Finding(tensor=row.name, kind=kind, text=text, figures=figures)
 
 
@@ -132,8 +138,6 @@ def _form(row: Row, view: TensorView, reference: bytes | None) -> Finding:
 
 
 def _is_cast(before: Any, after: Any, dtype: str) -> bool:
-    from weighmaster.flows.diagnosis_bits import CASTS, round_to  # noqa: PLC0415
-
     want = round_to(before, *CASTS[dtype]) if dtype in CASTS else before
     return bool((want == after).all())
 
