@@ -70,8 +70,8 @@ def diagnose(
 ) -> tuple[Finding, ...]:
     """Return one finding per differing tensor, in order of names; digests alone give ``undetermined``.
 
-    This explains and verifies nothing: layout, role and aliases are not compared (`core.compare` does). Whole tensors are
-    held in memory; where that is too much, call it with one tensor at a time.
+    This explains and verifies nothing: layout, role and aliases are not compared (`core.compare` does). Whole tensors
+    are held in memory; where that is too much, call it with one tensor at a time.
 
     Args:
         validated: the validated table.

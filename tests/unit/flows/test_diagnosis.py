@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -143,3 +145,15 @@ def test_a_small_tensor_of_other_values_is_not_called_flipped(seed):
     before, after = (np.random.default_rng(s).normal(0, 1, 8).astype("<f2").tobytes() for s in (seed, seed + 50))
     (found,) = diagnose(table(before, "float16", (8,)), [view(after, "float16", (8,))], [view(before, "float16", (8,))])
     assert found.kind == "undetermined"
+
+
+def test_rows_and_columns_mean_nothing_where_bytes_lie_otherwise():
+    rng = np.random.default_rng(7)
+    before = encode(weights(7), "float32")
+    after = encode(weights(7) + rng.normal(0, 0.01, (256, 8)) @ rng.normal(0, 1, (8, 256)), "float32")
+    assert judge(before, after).kind == "adapter-merged"
+    turned = (1, 256)
+    rows = tuple(dataclasses.replace(row, stride=turned) for row in table(before).rows)
+    live, reference = (dataclasses.replace(view(data), stride=turned) for data in (after, before))
+    (found,) = diagnose(Table(stage="S3", view="kernel", rows=rows), [live], [reference])
+    assert found.kind != "adapter-merged"
