@@ -9,7 +9,6 @@ and digest of each case, the outputs of the leaf modules in order, and the envir
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -32,6 +31,7 @@ from weighmaster.core.sweep import BASELINE, CONFIGURATIONS, Configuration
 from weighmaster.durable import write_atomically
 from weighmaster.errors import UsageError, WeighmasterError
 from weighmaster.probe.collect import collect
+from weighmaster.probe.variables import unlike
 
 __all__ = ["NOT_HERE", "SCHEME", "main"]
 
@@ -66,9 +66,9 @@ def _configuration(name: str) -> Configuration:
     found = next((c for c in (Configuration(name=BASELINE), *CONFIGURATIONS) if c.name == name), None)
     if found is None:
         raise UsageError(f"no such configuration: {name}")
-    for variable, value in found.variables:
-        if os.environ.get(variable) != value:
-            raise UsageError(f"{name}: {variable} is not {value} in this process")
+    wanted = dict(found.variables)
+    for variable in unlike(wanted):
+        raise UsageError(f"{name}: {variable} is not {wanted[variable]} in this process")
     return found
 
 

@@ -25,6 +25,7 @@ from weighmaster.durable import locked, read_whole, write_atomically
 from weighmaster.errors import AnswerFault, MalformedArtefact, StorageError, UsageError
 from weighmaster.flows.sweep_run import Run, read_run
 from weighmaster.flows.sweep_run import compare as compare_runs
+from weighmaster.probe.variables import for_child
 
 __all__ = ["TIMEOUT", "Ended", "Runner", "Sweep", "run_child", "sweep"]
 
@@ -273,7 +274,7 @@ def run_child(arguments: Sequence[str], variables: Mapping[str, str], timeout: f
     with tempfile.TemporaryFile() as stderr:
         child = subprocess.Popen(  # this interpreter, our module
             [sys.executable, "-m", _WORKER, *arguments],
-            env={**os.environ, **variables},
+            env=for_child(variables),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from weighmaster.core.environment import MAX_VALUE, Fact, Scope
 
-__all__ = ["EXEMPT", "NAMED", "NUMERIC_PREFIXES", "scope_of", "variable_facts"]
+__all__ = ["EXEMPT", "NAMED", "NUMERIC_PREFIXES", "for_child", "scope_of", "unlike", "variable_facts"]
 
 NAMED: Final = (
     "ATEN_CPU_CAPABILITY",
@@ -182,3 +182,13 @@ def _shown(name: str, value: str) -> str:
     except UnicodeDecodeError:
         return f"sha256:{hashlib.sha256(raw).hexdigest()}"
     return value if len(raw) <= MAX_VALUE else f"sha256:{hashlib.sha256(raw).hexdigest()}"
+
+
+def for_child(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a child process: that of this one, with `variables` set."""
+    return {**os.environ, **variables}
+
+
+def unlike(variables: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the names of those of `variables` that have another value in this process, or none."""
+    return tuple(sorted(name for name, value in variables.items() if os.environ.get(name) != value))

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import pytest
 
 from weighmaster.core.environment import MAX_VALUE
 from weighmaster.probe import variables
-from weighmaster.probe.variables import NAMED, scope_of, variable_facts
+from weighmaster.probe.variables import NAMED, for_child, scope_of, unlike, variable_facts
 
 
 def facts(now, start=None):
@@ -124,3 +125,12 @@ class TestStart:
     def test_not_there(self, monkeypatch, tmp_path):
         monkeypatch.setattr(variables, "_START", tmp_path / "none")
         assert variables.read_start() is None
+
+
+def test_a_child_has_ours_and_what_is_set_for_it(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("MKL_CBWR", raising=False)
+    given = for_child({"OMP_NUM_THREADS": "2"})
+    assert (given["OMP_NUM_THREADS"], given["PATH"]) == ("2", os.environ["PATH"])
+    assert unlike({"OMP_NUM_THREADS": "1"}) == ()
+    assert unlike({"OMP_NUM_THREADS": "2", "MKL_CBWR": "AVX2"}) == ("MKL_CBWR", "OMP_NUM_THREADS")
