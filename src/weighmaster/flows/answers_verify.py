@@ -117,8 +117,9 @@ def _chosen(recorded: RecordedAnswers, only: Sequence[str] | None) -> Iterable[C
     if only is None:
         return recorded.answers.cases
     chosen = [case for case in recorded.answers.cases if case.id in set(only)]
-    if unknown := sorted(set(only) - {case.id for case in chosen}) or not chosen:
-        raise UsageError(f"known answers: no such case: {unknown}")
+    unknown = sorted(set(only) - {case.id for case in chosen})
+    if unknown or not chosen:
+        raise UsageError(f"known answers: no such case: {', '.join(unknown) or 'none was named'}")
     return chosen
 
 
