@@ -196,7 +196,7 @@ def test_without_an_oracle_only_the_recorded_bits_pass() -> None:
 
 
 def test_no_such_case(recorded: RecordedAnswers, model: Any) -> None:
-    with pytest.raises(UsageError, match="no such case: prefill-77$"):
+    with pytest.raises(UsageError, match=r"no such case: prefill-77$"):
         verdict(recorded, model, only=["prefill-3", "prefill-77"])
     with pytest.raises(UsageError, match="no such case: none was named"):
         verdict(recorded, model, only=[])
