@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read and write files whole: temporary name, fsync, rename; never half of one under its final name."""
+"""Read and write files and directories whole: temporary name, fsync, rename; never half under the final name."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Final
 
 from weighmaster.errors import MalformedArtefact, StorageError, UsageError
 
-__all__ = ["MAX_DOCUMENT", "locked", "read_whole", "write_atomically"]
+__all__ = ["MAX_DOCUMENT", "locked", "new_directory", "read_whole", "write_atomically"]
 
 MAX_DOCUMENT: Final = 1 << 30
 """Bytes: no document of ours is larger; a larger file is refused before it is read."""
@@ -57,6 +58,27 @@ def write_atomically(
         raise UsageError(f"{path}: exists already and is not overwritten") from None
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def new_directory(directory: Path) -> Iterator[Path]:
+    """Yield a temporary directory that becomes `directory` when the block ends well: whole or not at all.
+
+    Raises:
+        UsageError: `directory` exists: nothing is written over.
+        StorageError: the file system refused; nothing is left behind.
+    """
+    if os.path.lexists(directory):
+        raise UsageError(f"{directory}: exists already and is not overwritten; choose a new directory")
+    temporary = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.partial")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        os.rename(temporary, directory)  # noqa: PTH104  # Path.rename would replace an empty directory made meanwhile
+    except OSError as error:
+        raise StorageError(f"{directory}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager

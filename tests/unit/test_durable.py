@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from weighmaster import durable
-from weighmaster.durable import locked, read_whole, write_atomically
+from weighmaster.durable import locked, new_directory, read_whole, write_atomically
 from weighmaster.errors import MalformedArtefact, StorageError, UsageError
 
 
@@ -239,3 +239,39 @@ class TestLock:
         monkeypatch.setattr(durable.fcntl, "flock", refuse)
         with pytest.raises(StorageError, match="cannot be locked: Bad file descriptor"), locked(tmp_path):
             pytest.fail("entered without the lock")
+
+
+class TestNewDirectory:
+    @staticmethod
+    def _fill(folder: Path, error: Exception | None = None) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "one").write_bytes(folder.name.encode())
+        if error is not None:
+            raise error
+
+    def test_appears_whole(self, tmp_path: Path) -> None:
+        with new_directory(tmp_path / "a" / "out") as temporary:
+            (temporary / "one").write_bytes(b"1")
+            assert not (tmp_path / "a" / "out").exists()
+        assert (tmp_path / "a" / "out" / "one").read_bytes() == b"1"
+        assert [p.name for p in (tmp_path / "a").iterdir()] == ["out"]
+
+    @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("bad")])
+    def test_or_not_at_all(self, tmp_path: Path, error: Exception) -> None:
+        expected = StorageError if isinstance(error, OSError) else ValueError
+        with pytest.raises(expected), new_directory(tmp_path / "out") as temporary:
+            self._fill(temporary, error)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_over_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+        (tmp_path / "there").mkdir()
+        for name in ("link", "there"):
+            with pytest.raises(UsageError, match="is not overwritten"), new_directory(tmp_path / name):
+                pytest.fail("entered")
+
+    def test_made_by_another_meanwhile_is_left_alone(self, tmp_path: Path) -> None:
+        with pytest.raises(StorageError), new_directory(tmp_path / "out") as temporary:
+            self._fill(temporary.parent / "out")
+        assert (tmp_path / "out" / "one").read_bytes() == b"out"
+        assert [p.name for p in tmp_path.iterdir()] == ["out"]

@@ -15,9 +15,10 @@ from typing import Any, Final, Literal
 import torch
 
 from weighmaster.capture.probe_auto import auto_probe
+from weighmaster.capture.safetensors_files import open_file
+from weighmaster.capture.torch_storage import tensor_of
 from weighmaster.core.answers import Schedule
 from weighmaster.errors import UsageError
-from weighmaster.safetensors_file import SafetensorsFile
 
 __all__ = ["BATCHES", "CaseInput", "ModelKind", "cases_of", "kind_of_model", "own_cases", "read_cases"]
 
@@ -217,11 +218,5 @@ def read_cases(path: Path) -> dict[str, torch.Tensor]:
         UsageError: there is no such file.
         MalformedArtefact: it breaks the format.
     """
-    with SafetensorsFile(path, path.resolve()) as file:
-        return {v.name: _vector(bytes(v.read(0, v.nbytes)), v.dtype, v.shape) for v in file.views()}
-
-
-def _vector(data: bytes, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
-    if not data:
-        return torch.empty(shape, dtype=getattr(torch, dtype))
-    return torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype)).reshape(shape)
+    with open_file(path) as file:
+        return {v.name: tensor_of(bytes(v.read(0, v.nbytes)), v.dtype, v.shape) for v in file.views()}

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 
 from weighmaster.capture.answer_cases import CaseInput
+from weighmaster.capture.answer_oracle import oracle_values
 from weighmaster.capture.answer_record import Entry
-from weighmaster.capture.answer_runs import make_oracle, require_evaluation, run_case, run_values
+from weighmaster.capture.answer_runs import require_evaluation, run_case, run_values
 from weighmaster.capture.module_trace import ModuleOutput
-from weighmaster.capture.torch_storage import dtype_name
+from weighmaster.capture.torch_storage import dtype_name, tensor_of
 from weighmaster.capture.torch_trace import value_digest
 from weighmaster.core.answers import FACTOR, Case
 from weighmaster.errors import AnswerFault
@@ -58,7 +59,8 @@ def check_case(model: torch.nn.Module, case: Case, entries: Mapping[str, Entry])
     """Run `case` on `model`; a second time where its bits differ, to tell another kernel from a nondeterministic one.
 
     Raises:
-        AnswerFault: the output is not finite, or of another form than the recorded one.
+        AnswerFault: the output is not finite, or of another form than the recorded one; or the recorded output or the
+            oracle is not finite, so that no distance from it decides anything.
         UsageError: the model is in training mode.
     """
     require_evaluation(model)
@@ -73,6 +75,7 @@ def check_case(model: torch.nn.Module, case: Case, entries: Mapping[str, Entry])
     wide, before = output.double(), recorded.double()
     scale = float(before.abs().max()) or 1.0
     oracle = _tensor(entries[case.oracle]) if case.oracle is not None else None
+    _require_finite(case, before, oracle)
     tolerance = None if oracle is None else _tolerance(recorded, oracle)
     decided, overturned, ties = (0, 0, 0) if oracle is None else _choices(wide, oracle, tolerance or 0.0)
     return Figures(
@@ -96,9 +99,17 @@ def replay_trace(model: torch.nn.Module, case: Case, entries: Mapping[str, Entry
 
 def _tensor(entry: Entry) -> torch.Tensor:
     _, dtype, shape, data = entry
-    if not data:
-        return torch.empty(shape, dtype=getattr(torch, dtype))
-    return torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype)).reshape(shape)
+    return tensor_of(data, dtype, shape)
+
+
+def _require_finite(case: Case, *tensors: torch.Tensor | None) -> None:
+    """Refuse recorded tensors with which every comparison would come out false, or every distance be allowed."""
+    for tensor in tensors:
+        if tensor is not None and not bool(torch.isfinite(tensor).all()):
+            count = int((~torch.isfinite(tensor)).sum())
+            raise AnswerFault(
+                case.id, "recorded numbers that are not finite", expected="finite numbers", found=f"{count} not"
+            )
 
 
 def _tolerance(recorded: torch.Tensor, oracle: torch.Tensor) -> float:
@@ -125,10 +136,7 @@ def layer_errors(model: torch.nn.Module, case: Case, entries: Mapping[str, Entry
         Pairs of path and largest absolute difference over the copy's largest magnitude; empty where there is no copy.
     """
     given = rebuild(case, entries)
-    oracle = make_oracle(model, given)
-    if oracle.model is None:
-        return ()
-    here, wide = run_values(model, given), oracle.values(given)
+    here, wide = run_values(model, given), oracle_values(model, given)
     if [path for path, _ in here] != [path for path, _ in wide]:
         return ()
     return tuple(

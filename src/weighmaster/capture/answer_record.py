@@ -9,15 +9,16 @@ from dataclasses import dataclass
 import torch
 
 from weighmaster.capture.answer_cases import CaseInput
-from weighmaster.capture.answer_runs import Oracle, Ran, make_oracle, require_evaluation, run_case
+from weighmaster.capture.answer_oracle import oracle_outputs
+from weighmaster.capture.answer_runs import Ran, require_evaluation, run_case
 from weighmaster.capture.module_trace import ModuleOutput, first_divergence
-from weighmaster.capture.torch_storage import dtype_name
+from weighmaster.capture.torch_storage import dtype_name, raw_bytes
 from weighmaster.capture.torch_trace import value_digest
 from weighmaster.core.answers import Case, ModuleLine, TopK
 from weighmaster.core.number import decimal_text
 from weighmaster.errors import AnswerFault, UsageError
 
-__all__ = ["Entry", "Recording", "raw", "record_cases"]
+__all__ = ["Entry", "Recording", "record_cases"]
 
 Entry = tuple[str, str, tuple[int, ...], bytes]
 """Name, dtype, shape and row-major bytes of a tensor of the side file."""
@@ -46,12 +47,6 @@ class Recording:
     oracle_note: str
 
 
-def raw(tensor: torch.Tensor) -> bytes:
-    """Return the row-major little-endian bytes of a tensor."""
-    plain = tensor.detach().cpu().contiguous()
-    return plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b""
-
-
 def record_cases(model: torch.nn.Module, cases: Iterable[CaseInput]) -> Recording:
     """Run each case twice, the second time traced, and once in float64.
 
@@ -63,21 +58,22 @@ def record_cases(model: torch.nn.Module, cases: Iterable[CaseInput]) -> Recordin
     listed = tuple(cases)
     if not listed:
         raise UsageError("known answers: expected at least one case, found none")
-    oracle = make_oracle(model, listed[-1])
-    done = [_record(model, case, oracle) for case in listed]
+    outputs, note = oracle_outputs(model, listed)
+    wides: Iterable[torch.Tensor | None] = outputs if outputs is not None else [None] * len(listed)
+    done = [_record(model, case, wide) for case, wide in zip(listed, wides, strict=True)]
     return Recording(
         cases=tuple(case for case, _ in done),
         entries=tuple(entry for _, entries in done for entry in entries),
         dtype=done[0][0].dtype,
-        oracle="float64" if oracle.model is not None else "none",
-        oracle_note=oracle.note,
+        oracle="float64" if outputs is not None else "none",
+        oracle_note=note,
     )
 
 
-def _record(model: torch.nn.Module, case: CaseInput, oracle: Oracle) -> tuple[Case, list[Entry]]:
+def _record(model: torch.nn.Module, case: CaseInput, wide: torch.Tensor | None) -> tuple[Case, list[Entry]]:
     first, traced = run_case(model, case), run_case(model, case, trace=True)
     _require_repeatable(model, case, first, traced)
-    output, wide = first.output, oracle.run(case)
+    output = first.output
     entries = [_entry(f"in.{case.id}.{key}", tensor) for key, tensor in sorted(case.tensors.items())]
     entries.append(_entry(f"out.{case.id}", output))
     if wide is not None:
@@ -102,7 +98,7 @@ def _record(model: torch.nn.Module, case: CaseInput, oracle: Oracle) -> tuple[Ca
 
 
 def _entry(name: str, tensor: torch.Tensor) -> Entry:
-    return name, dtype_name(tensor), tuple(tensor.shape), raw(tensor)
+    return name, dtype_name(tensor), tuple(tensor.shape), raw_bytes(tensor)
 
 
 def _line(seen: ModuleOutput) -> ModuleLine:

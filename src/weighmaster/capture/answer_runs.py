@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run known-answer cases on a live model: exact outputs of the observed row, trace of the modules, float64 oracle."""
+"""Run known-answer cases on a live model: exact outputs of the observed row, trace of the modules."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from weighmaster.capture.answer_cases import CaseInput
 from weighmaster.capture.module_trace import ModuleOutput, ModuleTrace
 from weighmaster.errors import AnswerFault, UsageError
 
-__all__ = ["KEPT", "Oracle", "Ran", "make_oracle", "require_evaluation", "run_case", "run_values"]
+__all__ = ["KEPT", "Ran", "require_evaluation", "run_case", "run_values"]
 
 KEPT: Final = 1 << 20
 """Elements of an output that are kept: the last positions that fit. The trace digests all of them."""
@@ -153,105 +151,3 @@ def _kept(output: torch.Tensor, case: CaseInput) -> torch.Tensor:
             case.id, "gives an output that is not finite", expected="finite numbers", found=f"{count} not"
         )
     return flat[-max(1, KEPT // flat.shape[1]) :].contiguous()
-
-
-# -- oracle
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Oracle:
-    """A float64 copy of a model, or why there is none.
-
-    Attributes:
-        model: the copy, or None.
-        note: what was done or found, in words.
-    """
-
-    model: torch.nn.Module | None
-    note: str
-
-    def run(self, case: CaseInput) -> torch.Tensor | None:
-        """Run a case in float64; None without a copy.
-
-        Raises:
-            UsageError: an operator computed in a narrower type: names it.
-        """
-        if self.model is None:
-            return None
-        watch = _Watch()
-        with _Widen(), watch:
-            output = run_case(self.model, case).output
-        if watch.narrow:
-            raise UsageError(f"oracle: not float64: {watch.narrow}")
-        return output
-
-    def values(self, case: CaseInput) -> list[tuple[str, torch.Tensor]]:
-        """Return the outputs of the copy's leaf modules, in order."""
-        if self.model is None:
-            return []
-        with _Widen():
-            return run_values(self.model, case)
-
-
-def make_oracle(model: torch.nn.Module, case: CaseInput) -> Oracle:
-    """Copy `model` into float64 and check, operator by operator, on `case` that it really computes in float64.
-
-    Code of models asks for float32 in places (eager attention's softmax, RMS norms, rotary tables): such requests are
-    widened, and counted in the note. What computes in a narrower type all the same makes this no oracle.
-    """
-    try:
-        wide = copy.deepcopy(model).double().eval()
-    except Exception as error:  # noqa: BLE001  # packed weights of other libraries raise anything
-        return Oracle(model=None, note=f"none: the model has no float64 copy ({type(error).__name__})")
-    unchanged = [n for n, p in wide.named_parameters() if not p.is_floating_point() or p.dtype != torch.float64]
-    if unchanged:
-        return Oracle(model=None, note=f"none: {unchanged[0]} does not become float64 ({len(unchanged)} parameters)")
-    widen, watch = _Widen(), _Watch()
-    try:
-        with widen, watch:
-            run_case(wide, case)
-    except Exception as error:  # noqa: BLE001  # as above
-        return Oracle(model=None, note=f"none: the float64 copy does not run ({type(error).__name__})")
-    if watch.narrow:
-        return Oracle(model=None, note=f"none: not float64: {watch.narrow}")
-    said = f"; {widen.widened} requests for a narrower type in the model's code were widened" if widen.widened else ""
-    return Oracle(model=wide, note=f"every operator computed in float64{said}")
-
-
-_NARROW: Final = frozenset({torch.float32, torch.bfloat16, torch.float16})
-
-
-class _Widen(TorchFunctionMode):
-    """Reads float64 wherever code asks for a narrower floating type."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.widened = 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", "")
-        if name in ("float", "half", "bfloat16") and args and isinstance(args[0], torch.Tensor):
-            self.widened += 1
-            return args[0].double()
-        return func(*tree_map(self._wide, args), **tree_map(self._wide, kwargs or {}))
-
-    def _wide(self, value: Any) -> Any:
-        if isinstance(value, torch.dtype) and value in _NARROW:
-            self.widened += 1
-            return torch.float64
-        return value
-
-
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's class is not annotated
-    """Names the first operator that gives a floating tensor narrower than float64."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.narrow = ""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(given):
-            if isinstance(leaf, torch.Tensor) and leaf.dtype in _NARROW and not self.narrow:
-                self.narrow = f"{func} gives {leaf.dtype}"
-        return given

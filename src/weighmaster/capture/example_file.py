@@ -5,11 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from weighmaster.capture.probe_set import ProbeSet, from_examples, parse_probe_set
 from weighmaster.capture.safetensors_files import open_file
-from weighmaster.core.tensor import TensorView
+from weighmaster.capture.torch_storage import tensor_of
 from weighmaster.durable import read_whole
 from weighmaster.errors import MalformedArtefact
 
@@ -30,15 +28,8 @@ def read_examples(path: Path | str) -> ProbeSet:
     """
     with open_file(path) as file:
         if _KEY not in dict(file.header.metadata):
-            tensors = {view.name: _tensor(view) for view in file.views()}
+            tensors = {v.name: tensor_of(bytes(v.read(0, v.nbytes)), v.dtype, v.shape) for v in file.views()}
             if not tensors:
                 raise MalformedArtefact(str(path), "", expected="at least one tensor", found="none")
             return from_examples(tensors)
     return parse_probe_set(read_whole(Path(path)), str(path))
-
-
-def _tensor(view: TensorView) -> torch.Tensor:
-    dtype = getattr(torch, view.dtype)
-    if view.nbytes == 0:
-        return torch.empty(view.shape, dtype=dtype)
-    return torch.frombuffer(bytearray(view.read(0, view.nbytes)), dtype=dtype).reshape(view.shape)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import torch
 from torch.utils._pytree import tree_leaves
@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from weighmaster.capture.torch_storage import dtype_name
 from weighmaster.capture.torch_trace import value_digest
 
-__all__ = ["ModuleOutput", "ModuleTrace", "first_divergence", "subsystem"]
+__all__ = ["ModuleOutput", "ModuleTrace", "TracedOutput", "first_divergence", "subsystem"]
 
 _ATTENTION_OUTPUT: Final = ("o_proj", "out_proj", "c_proj", "dense", "wo")
 """Names of the projection that follows attention: it is the first leaf module that sees another attention backend."""
@@ -97,7 +97,27 @@ class ModuleTrace:
             self.values.append(wide.clone())
 
 
-def first_divergence(before: Sequence[ModuleOutput], after: Sequence[ModuleOutput]) -> int | None:
+class TracedOutput(Protocol):
+    """An output of a leaf module, of this run or of a recorded one, as far as two are compared."""
+
+    @property
+    def module(self) -> str:
+        """Path below the model."""
+
+    @property
+    def dtype(self) -> str:
+        """Of the output."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the output."""
+
+    @property
+    def sha256(self) -> str:
+        """Over its elements."""
+
+
+def first_divergence(before: Sequence[TracedOutput], after: Sequence[TracedOutput]) -> int | None:
     """Return the place of the first output that differs in module, form or digest; None where both are the same."""
     for index, (one, other) in enumerate(zip(before, after, strict=False)):
         if (one.module, one.dtype, one.shape, one.sha256) != (other.module, other.dtype, other.shape, other.sha256):

@@ -10,10 +10,10 @@ from typing import Any, Final
 import torch
 from torch.utils._pytree import tree_leaves
 
-from weighmaster.capture.torch_storage import dtype_name
+from weighmaster.capture.torch_storage import dtype_name, raw_bytes, tensor_of
 from weighmaster.core.canonical import dumps, loads_canonical
 from weighmaster.core.fields import Fields
-from weighmaster.core.safetensors_header import parse_header
+from weighmaster.core.safetensors_header import parse_file
 from weighmaster.core.safetensors_write import safetensors_bytes
 from weighmaster.errors import MalformedArtefact, UsageError
 
@@ -46,7 +46,7 @@ class ProbeSet:
         """Return the safetensors file, the same for equal probe sets."""
         plan = dumps({"calls": self.calls, "kind": self.kind, "scheme": SCHEME, "seed": self.seed})
         entries = (
-            (name, dtype_name(t), tuple(t.shape), _raw(t)) for name, t in sorted(self.tensors, key=lambda p: p[0])
+            (name, dtype_name(t), tuple(t.shape), raw_bytes(t)) for name, t in sorted(self.tensors, key=lambda p: p[0])
         )
         return safetensors_bytes(entries, {"probe-set": plan.decode("utf-8")})
 
@@ -83,11 +83,6 @@ def _cache_of(output: Any) -> Any:
     if isinstance(output, Mapping) and "past_key_values" in output:
         return output["past_key_values"]
     return getattr(output, "past_key_values", None)
-
-
-def _raw(tensor: torch.Tensor) -> bytes:
-    flat = tensor.detach().contiguous().reshape(-1)
-    return bytes(flat.view(torch.uint8).numpy().tobytes()) if flat.numel() else b""
 
 
 def _build(plan: Any, tensors: Mapping[str, torch.Tensor], past: Any) -> Any:
@@ -155,12 +150,7 @@ def parse_probe_set(data: bytes, file: str) -> ProbeSet:
     plan = Fields(loads_canonical(metadata["probe-set"].encode("utf-8"), file), file=file)
     plan.text("scheme", choices=(SCHEME,))
     kind, seed = plan.text("kind"), plan.integer("seed", minimum=-1)
-    tensors = {
-        name: torch.frombuffer(bytearray(raw), dtype=getattr(torch, dtype)).reshape(shape)
-        if raw
-        else torch.empty(shape, dtype=getattr(torch, dtype))
-        for name, dtype, shape, raw in entries
-    }
+    tensors = {name: tensor_of(raw, dtype, shape) for name, dtype, shape, raw in entries}
     calls = plan.objects("calls", lambda f: _read_call(f, tensors))
     plan.done()
     if not calls:  # a model that is not run consumes nothing, and nothing of it would be traced
@@ -170,15 +160,8 @@ def parse_probe_set(data: bytes, file: str) -> ProbeSet:
 
 def _read_small(data: bytes, file: str) -> tuple[list[tuple[str, str, tuple[int, ...], bytes]], dict[str, str]]:
     """Read a safetensors file that is in memory, by the same strict header rules as a checkpoint."""
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or not 0 < length <= len(data) - 8:  # noqa: PLR2004  # bytes of the length
-        raise MalformedArtefact(file, "header length", expected=f"1 to {max(len(data) - 8, 0)}", found=str(length))
-    header, base = parse_header(data[8 : 8 + length], file), 8 + length
-    end = header.entries[-1].end if header.entries else 0
-    if base + end != len(data):
-        raise MalformedArtefact(file, "", expected=f"{base + end} bytes", found=f"{len(data)} bytes")
-    entries = [(e.name, e.dtype, e.shape, data[base + e.begin : base + e.end]) for e in header.entries]
-    return entries, dict(header.metadata)
+    entries, metadata = parse_file(data, file)
+    return [(e.name, e.dtype, e.shape, raw) for e, raw in entries], dict(metadata)
 
 
 def _read_call(fields: Fields, tensors: Mapping[str, torch.Tensor]) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ and digest of each case, the outputs of the leaf modules in order, and the envir
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,9 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from weighmaster.capture.answer_runs import require_evaluation
+from weighmaster.capture.float64_run import Watch, Widen
 from weighmaster.capture.module_trace import ModuleOutput, ModuleTrace, subsystem
 from weighmaster.capture.open_model import Opened, open_model
 from weighmaster.capture.probe_auto import auto_probe
@@ -27,17 +29,13 @@ from weighmaster.capture.torch_switches import torch_facts
 from weighmaster.capture.torch_trace import value_digest
 from weighmaster.core.canonical import dumps
 from weighmaster.core.safetensors_write import safetensors_bytes
-from weighmaster.core.sweep import BASELINE, CONFIGURATIONS, Configuration
+from weighmaster.core.sweep import BASELINE, CONFIGURATIONS, NOT_HERE, RUN_SCHEME, Configuration
 from weighmaster.durable import write_atomically
 from weighmaster.errors import UsageError, WeighmasterError
 from weighmaster.probe.collect import collect
 from weighmaster.probe.variables import unlike
 
-__all__ = ["NOT_HERE", "SCHEME", "main"]
-
-SCHEME: Final = "sweep-result-v1"
-NOT_HERE: Final = 3
-"""Exit code: this model or machine has no such configuration; the reason is on standard error."""
+__all__ = ["main"]
 
 _PREFILL: Final = (1, 3, 5, 48)
 _BATCHES: Final = (1, 2, 4)
@@ -79,8 +77,11 @@ def _measure(spec: str, configuration: Configuration) -> bytes:
     _require_steady(opened)
     cases = _cases(opened)
     model = _apply(opened.model, switches)
-    tensors, lines, narrow = [], [], set[str]()
-    with _Narrow(narrow) if switches.get("dtype") == "float64" else torch.no_grad():
+    tensors, lines, watch = [], [], Watch()
+    with contextlib.ExitStack() as modes:
+        if switches.get("dtype") == "float64":
+            modes.enter_context(Widen())
+            modes.enter_context(watch)
         for name, probe in cases:
             output, traced = _run(model, _prepared(probe, switches), switches)
             tensors.append((name, "float64", tuple(output.shape), output.to(torch.float64).numpy().tobytes()))
@@ -89,8 +90,8 @@ def _measure(spec: str, configuration: Configuration) -> bytes:
         "cases": lines,
         "configuration": configuration.name,
         "environment": collect(torch_facts()).to_bytes().decode("utf-8"),
-        "narrow": sorted(narrow),
-        "scheme": SCHEME,
+        "narrow": sorted(watch.narrow),
+        "scheme": RUN_SCHEME,
     }
     return safetensors_bytes(tensors, {"sweep": dumps(document).decode("utf-8")})
 
@@ -98,9 +99,7 @@ def _measure(spec: str, configuration: Configuration) -> bytes:
 def _require_steady(opened: Opened) -> None:
     if opened.faults:
         raise UsageError(f"the model did not load cleanly: {opened.faults[0]}")
-    training = next((name for name, module in opened.model.named_modules() if module.training), None)
-    if training is not None:
-        raise UsageError(f"the model is in training mode ({training or 'the model itself'}); call eval() first")
+    require_evaluation(opened.model)
 
 
 def _set(switches: Mapping[str, str]) -> None:
@@ -223,21 +222,6 @@ def _row(tensor: torch.Tensor, switches: Mapping[str, str]) -> torch.Tensor:
 def _line(name: str, output: torch.Tensor, traced: list[ModuleOutput]) -> dict[str, object]:
     trace = [[o.module, o.dtype, list(o.shape), o.sha256, subsystem(o.kind, o.module)] for o in traced]
     return {"dtype": str(output.dtype), "id": name, "sha256": value_digest(output), "trace": trace}
-
-
-class _Narrow(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch says no types
-    """Note the operators that give narrower floating-point results than float64."""
-
-    def __init__(self, found: set[str]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._found = found
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and tensor.dtype != torch.float64:
-                self._found.add(str(func))
-        return result
 
 
 if __name__ == "__main__":

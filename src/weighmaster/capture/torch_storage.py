@@ -25,12 +25,27 @@ __all__ = [
     "is_dense",
     "make_private",
     "memory_extent",
+    "raw_bytes",
+    "tensor_of",
     "tensor_view",
     "unreadable",
 ]
 
 _COPY: Final = 8 << 20
 """Bytes copied at a time from a device, or when a mapped range is made private."""
+
+
+def raw_bytes(tensor: torch.Tensor) -> bytes:
+    """Return the row-major little-endian bytes of a tensor's elements."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return bytes(flat.view(torch.uint8).numpy().tobytes()) if flat.numel() else b""
+
+
+def tensor_of(data: bytes, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return the tensor, in memory of its own, whose row-major little-endian bytes these are."""
+    if not data:
+        return torch.empty(shape, dtype=getattr(torch, dtype))
+    return torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype)).reshape(shape)
 
 
 def dtype_name(tensor: torch.Tensor) -> str:

@@ -121,8 +121,8 @@ def _judged(args: argparse.Namespace) -> tuple[RecordedAnswers, wm.Opened, Answe
     recorded = wm.read_answers(args.answers)
     opened = wm.open_model(args.model)
     _require_loaded(opened)
-    verdict, identity = wm.check_answers(recorded, opened, only=args.case)
-    return recorded, opened, verdict, identity.environment
+    verdict, environment = wm.check_answers(recorded, opened, only=args.case)
+    return recorded, opened, verdict, environment
 
 
 def _verify(args: argparse.Namespace) -> Outcome:

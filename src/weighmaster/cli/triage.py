@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -97,7 +96,7 @@ def run(args: argparse.Namespace) -> Outcome:
             loaded=opened if args.reload is None else wm.open_model(args.reload),
             source=args.source if args.source is not None else opened.source,
             environment=environment,
-            known_answers=_known(args.answers, opened, environment),
+            recorded=None if args.answers is None else wm.read_answers(args.answers),
             replay=_named(args.replay, "--replay"),
             parent=_named(args.parent, "--parent"),
             accept=None if args.accept is None else call_named(args.accept, "--accept"),
@@ -141,24 +140,6 @@ def _environment(path: Path | None) -> Environment | None:
     from weighmaster.durable import read_whole  # noqa: PLC0415
 
     return None if path is None else parse_environment(read_whole(path), str(path))
-
-
-def _known(
-    directory: Path | None, opened: wm.Opened, environment: Environment | None
-) -> Callable[[], wm.AnswersVerdict] | None:
-    """Return what runs known answers; the file is read now, for an argument that is wrong is said at once."""
-    if directory is None:
-        return None
-    from weighmaster.capture.torch_switches import torch_facts  # noqa: PLC0415  # imports torch
-    from weighmaster.probe.collect import collect  # noqa: PLC0415
-
-    recorded = wm.read_answers(directory)
-
-    def run() -> wm.AnswersVerdict:
-        here = environment or collect(torch_facts())
-        return wm.verify_answers(recorded, opened.model, class_digest=here.class_digest)
-
-    return run
 
 
 def _named(name: str | None, option: str) -> functools.partial[Any] | None:

@@ -7,10 +7,12 @@ Numbers that were measured are decimal strings (`core.number`); constructors ref
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from weighmaster.core.canonical import MAX_SAFE_INTEGER, dumps
+from weighmaster.core.dtype import DTYPES
 from weighmaster.core.number import is_decimal_text
 
 __all__ = ["CACHES", "FACTOR", "KINDS", "MODES", "PADS", "SCHEME", "Answers", "Case", "ModuleLine", "Schedule", "TopK"]
@@ -47,6 +49,17 @@ def _require_choice(what: str, text: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{what}: expected one of {', '.join(choices)}, found {text!r}")
 
 
+def _require_text(what: str, text: str) -> None:
+    if not text:
+        raise ValueError(f"{what}: expected a text that is not empty")
+
+
+def _require_counts(what: str, numbers: Iterable[int], minimum: int = 0) -> None:
+    for number in numbers:
+        if not minimum <= number <= MAX_SAFE_INTEGER:
+            raise ValueError(f"{what}: expected {minimum} to {MAX_SAFE_INTEGER}, found {number}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleLine:
     """Output of one execution of a leaf module: path, class, dtype, shape, SHA-256, largest magnitude, L2 norm."""
@@ -65,6 +78,9 @@ class ModuleLine:
         Raises:
             ValueError: names the field.
         """
+        _require_text("kind", self.kind)
+        _require_choice("dtype", self.dtype, tuple(DTYPES))
+        _require_counts("shape", self.shape)
         _require_digest("sha256", self.sha256)
         _require_magnitude("absmax", self.absmax)
         _require_magnitude("l2", self.l2)
@@ -113,6 +129,7 @@ class Schedule:
         _require_choice("mode", self.mode, MODES)
         _require_choice("pad", self.pad, PADS)
         _require_choice("cache", self.cache, CACHES)
+        _require_counts("padded", (self.padded, self.chunk))
         if not 0 <= self.row < self.batch:
             raise ValueError(f"row: expected 0 to {self.batch - 1}, found {self.row}")
         stepwise = self.mode in ("chunked", "decode")
@@ -148,6 +165,7 @@ class TopK:
         Raises:
             ValueError: names the field.
         """
+        _require_counts("position and ids", (self.position, *self.ids))
         if len(self.ids) != len(self.values) or not self.ids or len(set(self.ids)) != len(self.ids):
             raise ValueError("ids and values: expected as many of the one as of the other, each id once")
         for value in self.values:
@@ -200,6 +218,10 @@ class Case:
         Raises:
             ValueError: names the field.
         """
+        for what in ("id", "output"):
+            _require_text(what, getattr(self, what))
+        _require_choice("dtype", self.dtype, tuple(DTYPES))
+        _require_counts("length", (self.length,))
         _require_digest("sha256", self.sha256)
         _require_digest("commitment", self.commitment)
         _require_magnitude("absmax", self.absmax)
@@ -290,8 +312,11 @@ class Answers:
         _require_choice("oracle", self.oracle, ("float64", "none"))
         for what in ("root", "structure", "class_digest", "environment", "tokenizer", "side_sha256"):
             _require_digest(what, getattr(self, what))
-        if not 0 <= self.seed <= MAX_SAFE_INTEGER:
-            raise ValueError(f"seed: expected 0 to {MAX_SAFE_INTEGER}, found {self.seed}")
+        _require_choice("dtype", self.dtype, tuple(DTYPES))
+        _require_text("oracle_note", self.oracle_note)
+        _require_counts("seed", (self.seed,))
+        if self.side_bytes < 0:
+            raise ValueError(f"side_bytes: expected a number that is not negative, found {self.side_bytes}")
         if not self.cases:
             raise ValueError("cases: expected at least one, found none")
         _require_once("id", [case.id for case in self.cases])

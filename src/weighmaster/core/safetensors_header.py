@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parse the header of a safetensors file strictly; pure.
+"""Parse a safetensors file that is in memory, or the header of one, strictly; pure.
 
 Source of the format: the README of huggingface/safetensors. A subset of what the library accepts is accepted: unknown
 keys, repeated keys, ``null`` for ``__metadata__``, names that are empty or not NFC, and headers that end in anything
@@ -18,10 +18,12 @@ from weighmaster.core.dtype import DTYPES, SAFETENSORS_NAMES
 from weighmaster.core.fields import Fields
 from weighmaster.errors import MalformedArtefact
 
-__all__ = ["Entry", "Header", "parse_header", "show"]
+__all__ = ["Entry", "Header", "parse_file", "parse_header", "show"]
 
 _METADATA: Final = "__metadata__"
 _SHOWN: Final = 200
+_PREFIX: Final = 8
+"""Bytes before the header that hold its length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,25 @@ class Header:
 
     metadata: tuple[tuple[str, str], ...]
     entries: tuple[Entry, ...]
+
+
+def parse_file(data: bytes, file: str) -> tuple[tuple[tuple[Entry, bytes], ...], tuple[tuple[str, str], ...]]:
+    """Parse a whole file.
+
+    Returns:
+        Each entry with its bytes, in their order, and the texts of ``__metadata__`` by key.
+
+    Raises:
+        MalformedArtefact: as `parse_header`, or the file is cut, or has bytes after its last tensor.
+    """
+    length, most = int.from_bytes(data[:_PREFIX], "little"), max(len(data) - _PREFIX, 0)
+    if len(data) < _PREFIX or not 0 < length <= most:
+        raise MalformedArtefact(file, "header length", expected=f"1 to {most}", found=str(length))
+    header, base = parse_header(data[_PREFIX : _PREFIX + length], file), _PREFIX + length
+    end = base + (header.entries[-1].end if header.entries else 0)
+    if end != len(data):
+        raise MalformedArtefact(file, "", expected=f"{end} bytes", found=f"{len(data)} bytes")
+    return tuple((e, data[base + e.begin : base + e.end]) for e in header.entries), header.metadata
 
 
 def parse_header(data: bytes, file: str) -> Header:

@@ -19,7 +19,9 @@ __all__ = [
     "BASELINE",
     "CONFIGURATIONS",
     "MULTIPLE",
+    "NOT_HERE",
     "ORACLE",
+    "RUN_SCHEME",
     "CaseFigures",
     "Configuration",
     "Divergence",
@@ -35,6 +37,12 @@ BASELINE: Final = "baseline"
 ORACLE: Final = "dtype=float64"
 MULTIPLE: Final = 10
 """A change of up to so many times the baseline's distance to the float64 run is change control, a larger one a halt."""
+
+RUN_SCHEME: Final = "sweep-result-v1"
+"""Of the file in which a worker keeps what came out."""
+
+NOT_HERE: Final = 3
+"""Exit code of a worker: this model or machine has no such configuration; the reason is on standard error."""
 
 Status: TypeAlias = Literal["same", "changed", "failed", "not-run"]
 

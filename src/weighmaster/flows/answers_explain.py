@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from weighmaster.capture.answer_check import layer_errors, replay_trace
-from weighmaster.capture.module_trace import ModuleOutput, subsystem
-from weighmaster.core.answers import Case, ModuleLine
+from weighmaster.capture.module_trace import ModuleOutput, first_divergence, subsystem
+from weighmaster.core.answers import Case
 from weighmaster.core.environment import Environment
 from weighmaster.core.judgement import judge
 from weighmaster.core.policy import DEFAULT_POLICY
@@ -32,7 +31,6 @@ class Explanation:
         place: its place in the order of execution, from 0; -1 without one.
         modules: leaf module outputs that were compared.
         points_to: the subsystem, in words.
-        changed: how the norm of its output changed, relative to the recorded one.
         renamed: modules of the recorded trace that are not here, and modules here that it has not.
         facts: differences of the environment, in words.
         layers: per leaf module, relative error against a float64 copy made here; empty without one.
@@ -44,7 +42,6 @@ class Explanation:
     place: int
     modules: int
     points_to: str
-    changed: float
     renamed: tuple[str, ...]
     facts: tuple[str, ...]
     layers: tuple[tuple[str, float], ...]
@@ -65,7 +62,7 @@ def explain_answers(
     if case is None:
         raise UsageError(f"explain: the answers have no case {differing[0]}")
     live = replay_trace(model, case, recorded.entries)
-    place = _parting(case.trace, live)
+    place = first_divergence(case.trace, live)
     return Explanation(
         case=case.id,
         place=-1 if place is None else place,
@@ -82,31 +79,20 @@ def environment_changes(before: Environment, after: Environment) -> tuple[str, .
     return tuple(str(difference.fault()) for difference in judge(before, after, DEFAULT_POLICY))
 
 
-def _parting(before: tuple[ModuleLine, ...], after: tuple[ModuleOutput, ...]) -> int | None:
-    form: Callable[[Any], tuple[object, ...]] = lambda line: (line.module, line.dtype, line.shape, line.sha256)  # noqa: E731
-    for place, (one, other) in enumerate(zip(before, after, strict=False)):
-        if form(one) != form(other):
-            return place
-    return None if len(before) == len(after) else min(len(before), len(after))
-
-
 def _first(case: Case, live: tuple[ModuleOutput, ...], place: int | None) -> dict[str, Any]:
     if place is None:
         said = "no leaf module: the difference arises in the code of a module with children, or after the last one"
-        return {"module": None, "kind": "", "points_to": said, "changed": 0.0}
+        return {"module": None, "kind": "", "points_to": said}
     line = case.trace[place] if place < len(case.trace) else None
     here = live[place] if place < len(live) else None
     if line is None or here is None or line.module != here.module:
         name = line.module if line is not None else here.module if here is not None else ""
         kind = line.kind if line is not None else here.kind if here is not None else ""
-        return {"module": name, "kind": kind, "points_to": "another order or set of modules", "changed": float("nan")}
-    norm = float(line.l2)
-    changed = abs(here.l2 - norm) / norm if norm else abs(here.l2)
+        return {"module": name, "kind": kind, "points_to": "another order or set of modules"}
     return {
         "module": line.module,
         "kind": line.kind,
         "points_to": subsystem(line.kind, line.module),
-        "changed": changed,
     }
 
 

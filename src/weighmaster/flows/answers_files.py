@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +12,9 @@ from typing import Final
 from weighmaster.core.answers import Answers
 from weighmaster.core.answers_reader import parse_answers
 from weighmaster.core.environment import Environment, parse_environment
-from weighmaster.core.safetensors_header import parse_header
-from weighmaster.durable import read_whole, write_atomically
-from weighmaster.errors import MalformedArtefact, StorageError, UsageError
+from weighmaster.core.safetensors_header import parse_file
+from weighmaster.durable import new_directory, read_whole, write_atomically
+from weighmaster.errors import MalformedArtefact, UsageError
 
 __all__ = ["DOCUMENT", "ENVIRONMENT", "SIDE", "RecordedAnswers", "bind_answers", "read_answers", "write_answers"]
 
@@ -26,8 +23,6 @@ SIDE: Final = "answers.safetensors"
 ENVIRONMENT: Final = "environment.json"
 MAX_SIDE: Final = 1 << 34
 """Bytes of a side file: 16 GiB."""
-
-_LENGTH: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +69,7 @@ def _require(file: str, field: str, expected: str, found: str) -> None:
 
 
 def _entries(side: bytes, file: str) -> dict[str, tuple[str, str, tuple[int, ...], bytes]]:
-    length = int.from_bytes(side[:_LENGTH], "little")
-    if not 0 < length <= len(side) - _LENGTH:
-        raise MalformedArtefact(file, "header length", expected=f"1 to {len(side) - _LENGTH}", found=str(length))
-    header, base = parse_header(side[_LENGTH : _LENGTH + length], file), _LENGTH + length
-    end = base + (header.entries[-1].end if header.entries else 0)
-    _require(file, "", f"{end} bytes", f"{len(side)} bytes")
-    return {e.name: (e.name, e.dtype, e.shape, side[base + e.begin : base + e.end]) for e in header.entries}
+    return {e.name: (e.name, e.dtype, e.shape, data) for e, data in parse_file(side, file)[0]}
 
 
 def _check_cases(answers: Answers, entries: Mapping[str, tuple[str, str, tuple[int, ...], bytes]], file: str) -> None:
@@ -108,19 +97,10 @@ def write_answers(recorded: RecordedAnswers, directory: Path) -> Path:
         UsageError: it exists.
         StorageError: the file system refused; nothing is left behind.
     """
-    if directory.exists():
-        raise UsageError(f"{directory}: exists already and is not overwritten; choose a new directory")
-    temporary = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.partial")
-    try:
-        temporary.mkdir(parents=True)
+    with new_directory(directory) as temporary:
         write_atomically(temporary / DOCUMENT, recorded.document)
         write_atomically(temporary / SIDE, recorded.side)
         write_atomically(temporary / ENVIRONMENT, recorded.environment.to_bytes())
-        os.rename(temporary, directory)  # noqa: PTH104  # Path.rename would replace an empty directory made meanwhile
-    except OSError as error:
-        raise StorageError(f"{directory}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return directory
 
 

@@ -17,7 +17,6 @@ from weighmaster.capture.torch_model import TorchModel
 from weighmaster.capture.torch_switches import torch_facts
 from weighmaster.core.answers import Answers
 from weighmaster.core.canonical import dumps
-from weighmaster.core.environment import Environment
 from weighmaster.core.safetensors_write import safetensors_bytes
 from weighmaster.core.source import Source
 from weighmaster.engines.hashlib_engine import HashlibEngine
@@ -32,17 +31,15 @@ __all__ = ["LiveIdentity", "identify", "record_answers", "tokenizer_digest"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveIdentity:
-    """Which model stands in this process, and where.
+    """Which model stands in this process.
 
     Attributes:
         root: Merkle root of the tensors in steady state, as a manifest made here would have it.
         structure: structure digest.
-        environment: collected after the probe runs.
     """
 
     root: str
     structure: str
-    environment: Environment
 
 
 def identify(model: Any, example: Any = "auto") -> LiveIdentity:
@@ -57,9 +54,7 @@ def identify(model: Any, example: Any = "auto") -> LiveIdentity:
     steady = take_steady(live, as_probe_set(example, live), HashlibEngine(), wanted="both")
     if faults or steady.faults or steady.digested is None:
         raise NotWeighed("the model cannot be weighed", (*faults, *steady.faults))
-    return LiveIdentity(
-        root=steady.digested.table.root, structure=steady.structure.digest, environment=collect(torch_facts())
-    )
+    return LiveIdentity(root=steady.digested.table.root, structure=steady.structure.digest)
 
 
 def record_answers(
@@ -87,7 +82,7 @@ def record_answers(
     identity = identify(model, example)
     given = cases_of(model, seed) if cases is None else own_cases(model, cases, seed)
     recording = record_cases(model, given)
-    environment = collect(torch_facts())
+    environment = collect(torch_facts())  # after the runs: libraries load lazily
     side = safetensors_bytes(recording.entries, {})
     answers = Answers(
         kind=kind_of_model(model),

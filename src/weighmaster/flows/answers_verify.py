@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from weighmaster.capture.answer_check import Figures, check_case
+from weighmaster.capture.answer_runs import require_evaluation
 from weighmaster.capture.open_model import Opened
 from weighmaster.capture.sources import source_files
+from weighmaster.capture.torch_switches import torch_facts
 from weighmaster.core.answers import Case
+from weighmaster.core.environment import Environment
 from weighmaster.errors import AnswerFault, NotAdmitted, UsageError
 from weighmaster.flows.answers_files import RecordedAnswers
-from weighmaster.flows.answers_record import LiveIdentity, identify, tokenizer_digest
+from weighmaster.flows.answers_record import identify, tokenizer_digest
+from weighmaster.probe.collect import collect
 
-__all__ = ["AnswersVerdict", "CaseVerdict", "Word", "check_answers", "identity_faults", "verify_answers"]
+__all__ = ["AnswersVerdict", "CaseVerdict", "Word", "check_answers", "identity_faults", "verify_answers", "verify_here"]
 
 Word = Literal["EXACT", "ENVELOPE", "FAIL"]
 
@@ -30,8 +34,6 @@ class CaseVerdict:
         id: of the case.
         verdict: ``EXACT``: the recorded bits. ``ENVELOPE``: other bits, within the derived tolerance. ``FAIL``.
         detail: in words, with figures.
-        changed: share of elements with other values.
-        distance: from the recorded output, relative to its largest magnitude.
         error: from the oracle, or None.
         tolerance: what that error may be, or None.
         near_ties: positions whose first choice the oracle leaves open.
@@ -40,8 +42,6 @@ class CaseVerdict:
     id: str
     verdict: Word
     detail: str
-    changed: float
-    distance: float
     error: float | None
     tolerance: float | None
     near_ties: int
@@ -73,6 +73,8 @@ def verify_answers(
 ) -> AnswersVerdict:
     """Run recorded cases on `model` and judge each. Data: the caller raises the faults.
 
+    Whose weights these are is not asked: `check_answers` does, and so does whoever digested them before.
+
     Args:
         recorded: known answers, bound.
         model: the live module, in evaluation mode.
@@ -80,22 +82,27 @@ def verify_answers(
         only: ids of the cases to run; by default all.
 
     Raises:
-        UsageError: the model is in training mode, or `only` names no case.
+        UsageError: the model is in training mode, `only` names no case, or the inputs are private.
     """
-    same_class = class_digest == recorded.answers.class_digest
-    cases = tuple(_judged(recorded, case, model, same_class) for case in _chosen(recorded, only))
-    worst = max((c.verdict for c in cases), key=_ORDER.index)
-    faults = tuple(AnswerFault(c.id, c.detail) for c in cases if c.verdict == "FAIL")
-    return AnswersVerdict(verdict=worst, same_class=same_class, cases=cases, faults=faults)
+    return _verdict(_run(recorded, model, only), same_class=class_digest == recorded.answers.class_digest)
+
+
+def verify_here(
+    recorded: RecordedAnswers, model: Any, *, only: Sequence[str] | None = None
+) -> tuple[AnswersVerdict, Environment]:
+    """Run recorded cases, collect the environment of this process after them, and judge by it (`verify_answers`)."""
+    ran = _run(recorded, model, only)
+    environment = collect(torch_facts())  # after the runs, as when they were recorded: libraries load lazily
+    return _verdict(ran, same_class=environment.class_digest == recorded.answers.class_digest), environment
 
 
 def check_answers(
     recorded: RecordedAnswers, opened: Opened, *, only: Sequence[str] | None = None
-) -> tuple[AnswersVerdict, LiveIdentity]:
+) -> tuple[AnswersVerdict, Environment]:
     """Verify known answers on a model that was opened in this process: its identity first, then the cases.
 
     Returns:
-        The verdict, and which model stands here in which environment.
+        The verdict, and the environment of this process.
 
     Raises:
         NotAdmitted: the answers are those of other weights, of another structure or of another tokenizer.
@@ -107,10 +114,31 @@ def check_answers(
     faults = identity_faults(recorded, root=identity.root, structure=identity.structure, tokenizer=tokenizer)
     if faults:
         raise NotAdmitted("known answers of another model", faults)
-    return (
-        verify_answers(recorded, opened.model, class_digest=identity.environment.class_digest, only=only),
-        identity,
-    )
+    return verify_here(recorded, opened.model, only=only)
+
+
+def _run(recorded: RecordedAnswers, model: Any, only: Sequence[str] | None) -> tuple[tuple[Case, Figures | str], ...]:
+    """Run the cases; what cannot be measured is said in words in the place of its figures."""
+    if recorded.answers.private:
+        raise UsageError("known answers: their inputs are private, and this version runs none that are not in the file")
+    require_evaluation(model)
+    return tuple((case, _measured(recorded, case, model)) for case in _chosen(recorded, only))
+
+
+def _measured(recorded: RecordedAnswers, case: Case, model: Any) -> Figures | str:
+    try:
+        return check_case(model, case, recorded.entries)
+    except AnswerFault as fault:
+        return str(fault).removeprefix(f"{case.id}: ")
+    except Exception as error:  # noqa: BLE001  # kernels and code of models raise anything; the other cases are run
+        return f"the model raises {type(error).__name__}: {error}"
+
+
+def _verdict(ran: tuple[tuple[Case, Figures | str], ...], *, same_class: bool) -> AnswersVerdict:
+    cases = tuple(_judged(case.id, figures, same_class=same_class) for case, figures in ran)
+    worst = max((c.verdict for c in cases), key=_ORDER.index)
+    faults = tuple(AnswerFault(c.id, c.detail) for c in cases if c.verdict == "FAIL")
+    return AnswersVerdict(verdict=worst, same_class=same_class, cases=cases, faults=faults)
 
 
 def _chosen(recorded: RecordedAnswers, only: Sequence[str] | None) -> Iterable[Case]:
@@ -123,27 +151,14 @@ def _chosen(recorded: RecordedAnswers, only: Sequence[str] | None) -> Iterable[C
     return chosen
 
 
-def _judged(recorded: RecordedAnswers, case: Case, model: Any, same_class: bool) -> CaseVerdict:  # noqa: FBT001
-    try:
-        figures = check_case(model, case, recorded.entries)
-    except AnswerFault as fault:
-        return CaseVerdict(
-            id=case.id,
-            verdict="FAIL",
-            detail=str(fault),
-            changed=1.0,
-            distance=float("inf"),
-            error=None,
-            tolerance=None,
-            near_ties=0,
-        )
+def _judged(name: str, figures: Figures | str, *, same_class: bool) -> CaseVerdict:
+    if isinstance(figures, str):
+        return CaseVerdict(id=name, verdict="FAIL", detail=figures, error=None, tolerance=None, near_ties=0)
     verdict, detail = _word(figures, same_class=same_class)
     return CaseVerdict(
-        id=case.id,
+        id=name,
         verdict=verdict,
         detail=detail,
-        changed=figures.changed,
-        distance=figures.distance,
         error=figures.error,
         tolerance=figures.tolerance,
         near_ties=figures.near_ties,
@@ -161,7 +176,7 @@ def _word(figures: Figures, *, same_class: bool) -> tuple[Word, str]:
     if figures.error is None or figures.tolerance is None:
         return "FAIL", f"{differs}; no float64 oracle was recorded, so only the recorded bits pass"
     said = f"{differs}; error {figures.error:.3g} of {figures.tolerance:.3g} allowed, {figures.near_ties} near ties"
-    if figures.error > figures.tolerance:
+    if not figures.error <= figures.tolerance:
         return "FAIL", f"{said}: outside the envelope"
     if figures.overturned:
         return "FAIL", f"{said}; the first choice differs at {figures.overturned} of {figures.decided} clear positions"

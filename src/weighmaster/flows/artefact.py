@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import secrets
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +17,8 @@ from weighmaster.core.policy import Policy, parse_policy
 from weighmaster.core.statement import Statement, TableEntry
 from weighmaster.core.statement_reader import parse_statement
 from weighmaster.core.structure import Structure, parse_structure
-from weighmaster.durable import read_whole, write_atomically
-from weighmaster.errors import MalformedArtefact, SignatureFault, StorageError, UsageError
+from weighmaster.durable import new_directory, read_whole, write_atomically
+from weighmaster.errors import MalformedArtefact, SignatureFault, UsageError
 from weighmaster.seal.bundle import Sealed, open_sealed
 
 __all__ = ["Manifest", "SealedManifest", "bind", "next_bundle_name", "read_manifest", "write_manifest"]
@@ -129,18 +126,9 @@ def write_manifest(manifest: Manifest, directory: Path) -> Path:
         UsageError: `directory` exists.
         StorageError: the file system refused; nothing is left behind.
     """
-    if directory.exists():
-        raise UsageError(f"{directory}: exists already and is not overwritten; choose a new directory")
-    temporary = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.partial")
-    try:
-        temporary.mkdir(parents=True)
+    with new_directory(directory) as temporary:
         for name, data in manifest.files().items():
             write_atomically(temporary / name, data)
-        os.rename(temporary, directory)  # noqa: PTH104  # Path.rename would replace an empty directory made meanwhile
-    except OSError as error:
-        raise StorageError(f"{directory}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return directory
 
 

@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +15,9 @@ from weighmaster.capture.torch_model import TorchModel
 from weighmaster.core.digest import leaf_digest, root_of_leaves
 from weighmaster.core.manifest import Row, alias_map
 from weighmaster.core.tensor import LEAF, TensorView
-from weighmaster.durable import write_atomically
+from weighmaster.durable import new_directory, write_atomically
 from weighmaster.engines.port import Progress
-from weighmaster.errors import Fault, NotAdmitted, StageFault, StorageError, TensorFault, TensorSetFault, UsageError
+from weighmaster.errors import Fault, NotAdmitted, StageFault, TensorFault, TensorSetFault, UsageError
 from weighmaster.flows.artefact import PROBE_SET, Manifest
 from weighmaster.flows.dump_files import INDEX, SUMS, index_bytes, sums_bytes, tensor_files
 from weighmaster.flows.selftest import require_self_test
@@ -61,15 +58,8 @@ def dump(opened: Opened, manifest: Manifest, directory: Path, *, progress: Progr
     if directory.exists():
         raise UsageError(f"{directory}: exists already and is not overwritten; choose a new directory")
     views = _steady_views(opened, manifest)
-    temporary = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.partial")
-    try:
-        temporary.mkdir(parents=True)
+    with new_directory(directory) as temporary:
         dumped = _write(manifest, views, temporary, progress)
-        os.rename(temporary, directory)  # noqa: PTH104  # Path.rename would replace an empty directory made meanwhile
-    except OSError as error:
-        raise StorageError(f"{directory}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return Dumped(directory=directory, files=dumped, nbytes=manifest.gate.nbytes)
 
 

@@ -7,9 +7,6 @@ The live tensors are digested as they lie: nothing is run, moved or made private
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,10 +20,10 @@ from weighmaster.core.canonical import dumps
 from weighmaster.core.environment import Environment
 from weighmaster.core.instant import instant_text
 from weighmaster.core.manifest import Table
-from weighmaster.durable import read_whole, write_atomically
+from weighmaster.durable import new_directory, read_whole, write_atomically
 from weighmaster.engines.hashlib_engine import HashlibEngine
 from weighmaster.engines.port import DigestEngine, Progress
-from weighmaster.errors import Fault, StorageError, UsageError
+from weighmaster.errors import Fault, UsageError
 from weighmaster.flows.artefact import SealedManifest
 from weighmaster.flows.snapshots import Digested, digest_snapshot
 from weighmaster.probe.collect import collect
@@ -157,18 +154,10 @@ def _document(files: Mapping[str, bytes], table: Table, now: datetime) -> bytes:
 def _write(directory: Path, files: Mapping[str, bytes], document: bytes) -> None:
     named = {**files, BUNDLE: document}
     sums = "".join(f"{_sha256(named[name])}  {name}\n" for name in sorted(named)).encode()
-    temporary = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.partial")
-    try:
-        temporary.mkdir(parents=True)
+    with new_directory(directory) as temporary:
         for name, data in {**named, SUMS: sums}.items():
             (temporary / name).parent.mkdir(exist_ok=True)
             write_atomically(temporary / name, data)
-        require_new(directory)
-        os.rename(temporary, directory)  # noqa: PTH104  # Path.rename would replace an empty directory made meanwhile
-    except OSError as error:
-        raise StorageError(f"{directory}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _sha256(data: bytes) -> str:

@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +14,9 @@ from weighmaster.core.dtype import itemsize
 from weighmaster.core.pack_report import FORMAT, EncoderOutputs, File, LanguageOutputs, NoOutputs, Report
 from weighmaster.core.pack_report_reader import parse_report
 from weighmaster.core.tensor import TensorView
-from weighmaster.durable import read_whole, write_atomically
+from weighmaster.durable import new_directory, read_whole, write_atomically
 from weighmaster.engines.port import Progress
-from weighmaster.errors import StorageError, UsageError
+from weighmaster.errors import UsageError
 from weighmaster.flows.report_facts import (
     machine,
     pack_ref,
@@ -146,16 +143,9 @@ def _write(report: Report, out: Path) -> WrittenReport:
     data, (pictures, note) = report.to_bytes(), _pictures(report)
     files = {JSON: data, **render(report, pictures)}
     files |= {f"{name}.svg": svg for name, (_, svg) in pictures.items()}
-    temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
-    try:
-        temporary.mkdir(parents=True)
+    with new_directory(out) as temporary:
         for name, content in files.items():
             write_atomically(temporary / name, content)
-        os.rename(temporary, out)  # noqa: PTH104  # Path.rename would replace an empty directory made meanwhile
-    except OSError as error:
-        raise StorageError(f"{out}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return WrittenReport(directory=out, report=report, sha256=hashlib.sha256(data).hexdigest(), note=note)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from weighmaster.core.canonical import dumps, loads_canonical
-from weighmaster.core.sweep import BASELINE, ORACLE, Configuration, Result, choose
+from weighmaster.core.sweep import BASELINE, NOT_HERE, ORACLE, Configuration, Result, choose
 from weighmaster.durable import locked, read_whole, write_atomically
 from weighmaster.errors import AnswerFault, MalformedArtefact, StorageError, UsageError
 from weighmaster.flows.sweep_run import Run, read_run
@@ -34,8 +34,6 @@ TIMEOUT: Final = 600.0
 
 _KEPT: Final = "results"
 _WORKER: Final = "weighmaster.capture.sweep_worker"
-_NOT_HERE: Final = 3
-"""Exit code of the worker where there is no such configuration (`capture.sweep_worker.NOT_HERE`)."""
 _SHOWN: Final = 300
 
 
@@ -185,7 +183,7 @@ class _Sweeper:
         path = self._file(configuration.name, ".safetensors")
         path.unlink(missing_ok=True)
         ended = self._run((self._model, configuration.name, str(path)), dict(configuration.variables), self._timeout)
-        if ended.code == _NOT_HERE:
+        if ended.code == NOT_HERE:
             return _Outcome(status="not-run", reason=_last_line(ended.stderr))
         if ended.code != 0:
             return _Outcome(status="failed", reason=self._why(ended))

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +15,11 @@ import numpy.typing as npt
 from weighmaster.core.canonical import loads_canonical
 from weighmaster.core.environment import Environment, parse_environment
 from weighmaster.core.number import decimal_text
-from weighmaster.core.safetensors_header import parse_header
-from weighmaster.core.sweep import CaseFigures, Divergence, FactChange, changed_facts
+from weighmaster.core.safetensors_header import parse_file
+from weighmaster.core.sweep import RUN_SCHEME, CaseFigures, Divergence, FactChange, changed_facts
 from weighmaster.errors import MalformedArtefact
 
 __all__ = ["Run", "RunCase", "compare", "read_run"]
-
-_LENGTH: Final = 8
-_SCHEME: Final = "sweep-result-v1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,15 +66,11 @@ def read_run(data: bytes, file: str, configuration: str) -> Run:
     Raises:
         MalformedArtefact: it is cut off, of another scheme or configuration, or a case has no outputs.
     """
-    length = int.from_bytes(data[:_LENGTH], "little")
-    header, base = parse_header(data[_LENGTH : _LENGTH + length], file), _LENGTH + length
-    end = max((e.end for e in header.entries), default=0)
-    if len(data) != base + end:
-        raise MalformedArtefact(file, "", expected=f"{base + end} bytes", found=f"{len(data)} bytes")
-    values = {e.name: np.frombuffer(data[base + e.begin : base + e.end], "<f8") for e in header.entries}
+    entries, metadata = parse_file(data, file)
+    values = {e.name: np.frombuffer(raw, "<f8") for e, raw in entries}
     try:
-        document = loads_canonical(dict(header.metadata)["sweep"].encode("utf-8"), file)
-        if (document["scheme"], document["configuration"]) != (_SCHEME, configuration):
+        document = loads_canonical(dict(metadata)["sweep"].encode("utf-8"), file)
+        if (document["scheme"], document["configuration"]) != (RUN_SCHEME, configuration):
             raise MalformedArtefact(file, "configuration", expected=configuration, found=str(document["configuration"]))
         return Run(
             cases=tuple(_case(line, values) for line in document["cases"]),

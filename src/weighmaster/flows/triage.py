@@ -23,6 +23,7 @@ from weighmaster.durable import write_atomically
 from weighmaster.engines.hashlib_engine import HashlibEngine
 from weighmaster.engines.port import DigestEngine, Progress
 from weighmaster.errors import MalformedArtefact, UsageError, WeighmasterError
+from weighmaster.flows.answers_files import RecordedAnswers
 from weighmaster.flows.artefact import STATEMENT, Manifest, SealedManifest, bind, read_manifest
 from weighmaster.flows.preserve import Preserved, preserve, require_new
 from weighmaster.flows.selftest import require_self_test
@@ -36,6 +37,7 @@ from weighmaster.flows.triage_nodes import (
     answer_parent,
     answer_pipeline,
     answer_preserved,
+    answer_recorded,
     answer_reproducible,
     compared_files,
     reach_steady,
@@ -101,7 +103,8 @@ def triage(  # noqa: PLR0913  # each keyword answers a node
     loaded: Opened | None = None,
     source: Path | None = None,
     environment: Environment | None = None,
-    known_answers: KnownAnswers | Callable[[], KnownAnswers] | None = None,
+    known_answers: KnownAnswers | None = None,
+    recorded: RecordedAnswers | None = None,
     replay: Callable[[], Any] | None = None,
     parent: Callable[[], Any] | None = None,
     accept: Callable[[Any], bool] | None = None,
@@ -124,7 +127,8 @@ def triage(  # noqa: PLR0913  # each keyword answers a node
             where that has just been loaded.
         source: model directory or file, for nodes ``file``, ``configuration`` and ``pipeline``.
         environment: of the process that served; by default the one collected here.
-        known_answers: verdict of a run of known answers, kept with the evidence; or what runs them after that is kept.
+        known_answers: verdict of a run of known answers in the process that serves; it is kept with the evidence.
+        recorded: known answers to run on `live`, once the evidence is preserved.
         replay: gives the output anew; it is run `RUNS` times.
         parent: gives the output of the unquantized parent on the same input.
         accept: tells whether an output is acceptable.
@@ -145,7 +149,7 @@ def triage(  # noqa: PLR0913  # each keyword answers a node
     require_self_test(engine)
     sealed = manifest if isinstance(manifest, SealedManifest) else read_manifest(manifest)
     model = _as_weighed(live, sealed, extra)
-    verdict = None if known_answers is None or callable(known_answers) else str(known_answers.verdict)
+    verdict = None if known_answers is None else str(known_answers.verdict)
     kept = preserve(
         directory / EVIDENCE,
         model,
@@ -166,7 +170,7 @@ def triage(  # noqa: PLR0913  # each keyword answers a node
         load,
         answer_live(bound, kept, steady),
         answer_configuration(bound, environment or kept.environment, steady, files),
-        answer_known(known_answers() if callable(known_answers) else known_answers),
+        answer_known(known_answers) if recorded is None else answer_recorded(recorded, bound, model),
         answer_pipeline(files),
         answer_reproducible(replay),
         answer_parent(parent, accept),

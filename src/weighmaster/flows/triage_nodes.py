@@ -21,6 +21,8 @@ from weighmaster.core.structure import structure_faults
 from weighmaster.core.triage import Answer
 from weighmaster.engines.port import DigestEngine
 from weighmaster.errors import Fault, WeighmasterError
+from weighmaster.flows.answers_files import RecordedAnswers
+from weighmaster.flows.answers_verify import verify_here
 from weighmaster.flows.artefact import PROBE_SET, Manifest
 from weighmaster.flows.preserve import Preserved
 from weighmaster.flows.snapshots import Steady, digest_snapshot, take_steady
@@ -36,6 +38,7 @@ __all__ = [
     "answer_parent",
     "answer_pipeline",
     "answer_preserved",
+    "answer_recorded",
     "answer_reproducible",
     "reach_steady",
     "unanswered",
@@ -217,6 +220,18 @@ def answer_known(known: KnownAnswers | None) -> Answer:
         return unanswered("answers", f"expected EXACT, ENVELOPE or FAIL, found {known.verdict!r}", evidence)
     faults = ("a known answer is not given",) if known.verdict == "FAIL" else ()
     return _judged("answers", faults, evidence, "the known answers are given")
+
+
+def answer_recorded(recorded: RecordedAnswers, manifest: Manifest, live: TorchModel) -> Answer:
+    """Node 4: recorded answers run on the live model; only those of the weights of this release count."""
+    if recorded.answers.root != manifest.root:
+        reason = f"answers of other weights; expected root {manifest.root}, found {recorded.answers.root}"
+        return unanswered("answers", reason)
+    try:
+        verdict, _ = verify_here(recorded, live.model)
+    except WeighmasterError as error:
+        return unanswered("answers", f"the known answers were not run: {error}")
+    return answer_known(verdict)
 
 
 def answer_reproducible(replay: Callable[[], Any] | None) -> Answer:

@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from weighmaster.core.safetensors_write import file_order, header_bytes
-from weighmaster.durable import write_atomically
-from weighmaster.errors import StorageError, UsageError
+from weighmaster.durable import new_directory, write_atomically
+from weighmaster.errors import UsageError
 from weighmaster.pack.index_rules import SHARD_INDEX, SOURCE
 from weighmaster.pack.packed import PackedTensor
 from weighmaster.pack.reader import Pack, open_pack
@@ -78,16 +76,9 @@ def unpack_model(
     target = Path(out)
     if os.path.lexists(target):
         raise UsageError(f"{target}: exists already and is not overwritten; choose a new directory")
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     with open_pack(path, threads=threads) as pack:
-        try:
-            temporary.mkdir(parents=True)
+        with new_directory(target) as temporary:
             files = sum(1 for _ in _write(pack, temporary, progress or _silent))
-            os.rename(temporary, target)  # noqa: PTH104  # Path.rename would replace an empty directory made meanwhile
-        except OSError as error:
-            raise StorageError(f"{target}: cannot be written: {error.strerror or error}") from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         nbytes = sum(tensor.nbytes for tensor in pack.index.tensors)
         return Unpacked(path=target, root=pack.root, tensors=len(pack), files=files, nbytes=nbytes)
 

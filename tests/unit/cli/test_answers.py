@@ -6,8 +6,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from weighmaster.cli.main import main
+from weighmaster.core.environment import Environment
 
 NET = """
 import torch
@@ -74,6 +76,28 @@ def test_explain_draws(here, capsys):
     assert (here / "why.png").read_bytes().startswith(b"\x89PNG")
     assert main(["answers", "explain", "answers", "answering_net:load", "--picture", "why.svg"]) == 2
     assert main(["answers", "explain", "answers", "answering_net:load", "--picture", "why.pdf"]) == 2
+
+
+def test_explain_names_the_module(here, capsys, monkeypatch):
+    monkeypatch.setattr("answering_net.Net.forward", lambda net, x: net.last(net.act(net.first(x)) * 1.5))
+    assert main(["answers", "explain", "answers", "answering_net:load"]) == 15  # another structure: nothing is run
+    monkeypatch.undo()
+    other = torch.ops.aten.gelu
+
+    def gelu(x, approximate="none"):
+        return other(x.double(), approximate=approximate).float()
+
+    monkeypatch.setattr("torch.nn.functional.gelu", gelu)
+    monkeypatch.setattr("weighmaster.flows.answers_verify.identity_faults", lambda *_args, **_options: ())
+    monkeypatch.setattr("weighmaster.flows.answers_verify.collect", lambda _facts: Environment(facts=()))
+    assert main(["answers", "explain", "answers", "answering_net:load"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("ENVELOPE (2 known answers: ")
+    assert "first module that differs: act (GELU), 2 of 3\n" in out
+    assert "points to: activation kernels" in out
+    assert main(["answers", "explain", "answers", "answering_net:load", "--json"]) == 0
+    explanation = json.loads(capsys.readouterr().out)["explanation"]
+    assert (explanation["module"], explanation["place"], len(explanation["layers"])) == ("act", 1, 3)
 
 
 def test_a_case_that_is_not_there(here, capsys):

@@ -72,6 +72,14 @@ def test_known_answers_are_run_once_the_evidence_is_there(cli, here):
     assert (replies["load"], replies["answers"]) == ("no", "yes")  # a flipped bit that no known answer shows
 
 
+def test_known_answers_of_other_weights_say_nothing(cli, here):
+    assert cli("answers", "record", "tinynet:flipped", "-o", "answers").code == 0
+    document = cli(*TRIAGE, "--answers", "answers", "--json").json["triage"]
+    node = next(n for n in document["nodes"] if n["node"] == "answers")
+    assert (node["answer"], node["by"]) == ("not answered", "nobody")
+    assert node["reason"].startswith("answers of other weights; expected root ")
+
+
 def test_logs_are_kept(cli, here):
     (here / "server.log").write_text("Xid 48")
     assert cli(*TRIAGE, "--log", "server.log").code == 0

@@ -161,6 +161,23 @@ def test_an_output_that_is_not_finite_fails(recorded: RecordedAnswers, model: An
         record_cases(model, cases_of(model, 1)[:1])
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("which", ["output", "oracle"])
+def test_recorded_numbers_that_are_not_finite_allow_nothing(
+    recorded: RecordedAnswers, model: Any, which: str, number: float
+) -> None:
+    case = recorded.answers.cases[0]
+    name, dtype, shape, data = recorded.entries[getattr(case, which)]
+    bad = torch.tensor([number], dtype=getattr(torch, dtype)).view(torch.uint8).numpy().tobytes()
+    entries = {**recorded.entries, name: (name, dtype, shape, bad + data[len(bad) :])}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(-1.5)
+    given = verdict(replace(recorded, entries=entries), model, only=[case.id])
+    assert given.verdict == "FAIL"
+    assert "recorded numbers that are not finite" in given.cases[0].detail
+
+
 def test_own_tokens_that_exceed_the_context_are_refused(model: Any) -> None:
     with pytest.raises(UsageError, match=r"at most 256 tokens.*found 300"):
         wm.record_answers(model, cases={"long": torch.zeros(300, dtype=torch.int64)})
@@ -193,6 +210,42 @@ def test_without_an_oracle_only_the_recorded_bits_pass() -> None:
     recording = record_cases(quantized, cases_of(torch.nn.Sequential(torch.nn.Linear(8, 16)), 1))
     assert recording.oracle == "none"
     assert recording.oracle_note.startswith("none: ")
+
+
+def test_floating_inputs_have_an_oracle_too() -> None:
+    torch.manual_seed(3)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.GELU(), torch.nn.Linear(16, 4)).eval()
+    recording = record_cases(model, cases_of(model, 1))
+    assert (recording.oracle, recording.oracle_note) == ("float64", "every operator computed in float64")
+    assert all(0 < float(case.error or 0) < 1e-5 for case in recording.cases)
+
+
+def test_code_that_stays_narrow_makes_no_oracle_and_is_named() -> None:
+    class Narrows(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.type("torch.FloatTensor").to(x)
+
+    model = torch.nn.Sequential(torch.nn.Linear(8, 16), Narrows()).eval()
+    recording = record_cases(model, cases_of(model, 1))
+    assert (recording.oracle, recording.oracle_note) == ("none", "none: not float64: aten._to_copy.default")
+
+
+def test_a_kernel_that_raises_fails_its_case_and_the_others_are_run(recorded: RecordedAnswers, model: Any) -> None:
+    def refuse(_module: Any, inputs: Any) -> None:
+        if inputs[0].shape[1] == 3:
+            raise RuntimeError("no kernel for three rows")
+
+    model.lm_head.register_forward_pre_hook(refuse)
+    found = verdict(recorded, model, only=["prefill-2", "prefill-3"])
+    assert [c.verdict for c in found.cases] == ["EXACT", "FAIL"]
+    assert str(found.faults[0]) == "prefill-3: the model raises RuntimeError: no kernel for three rows"
+
+
+def test_private_inputs_are_not_run(recorded: RecordedAnswers, model: Any) -> None:
+    cases = tuple(replace(c, inputs=(), commitment=OTHER) for c in recorded.answers.cases)
+    private = replace(recorded, answers=replace(recorded.answers, private=True, cases=cases))
+    with pytest.raises(UsageError, match="inputs are private"):
+        verdict(private, model)
 
 
 def test_no_such_case(recorded: RecordedAnswers, model: Any) -> None:
