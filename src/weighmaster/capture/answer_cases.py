@@ -74,7 +74,7 @@ def cases_of(model: torch.nn.Module, seed: int) -> tuple[CaseInput, ...]:
         return tuple(_calls(model))
     config: Any = model.config
     sequence = _tokens(int(config.vocab_size), max(*_PREFILL, _CHUNKED), seed)
-    made = _Maker(longest(model), int(config.vocab_size), seed)
+    made = _Maker(_longest(model), int(config.vocab_size), seed)
     return tuple(_generated(made, sequence, causal=kind == "causal-lm"))
 
 
@@ -82,24 +82,28 @@ def own_cases(model: torch.nn.Module, sequences: Mapping[str, torch.Tensor], see
     """Return cases of the user's own token sequences: each alone, among eight, and step by step where that is possible.
 
     Raises:
-        UsageError: a sequence is no vector of token ids of this model, or exceeds its context length.
+        UsageError: a sequence is no vector of token ids of this model, exceeds its context length, or two cases would
+            have one name.
     """
     kind = kind_of_model(model)
     if kind == "callable":
         raise UsageError("cases: this model does not take tokens; give no cases, its example inputs are run")
     config: Any = model.config
-    made = _Maker(longest(model), int(config.vocab_size), seed)
+    made = _Maker(_longest(model), int(config.vocab_size), seed)
     out: list[CaseInput] = []
-    for name, ids in sorted(sequences.items()):
-        _check_tokens(name, ids, int(config.vocab_size))
-        row = ids.to(torch.int64)
+    for name, tokens in sorted(sequences.items()):
+        _check_tokens(name, tokens, int(config.vocab_size))
+        row = tokens.to(torch.int64)
         out += [made.prefill(f"{name}", row, 1, 0), made.prefill(f"{name}-of-8", row, 8, 7)]
         if kind == "causal-lm" and len(row) > 1:
             out.append(made.stepwise(f"{name}-decode", row, 1, 0, max(1, len(row) - _STEPS)))
+    ids = [case.id for case in out]
+    if twice := sorted({name for name in ids if ids.count(name) > 1}):
+        raise UsageError(f"cases: {twice[0]}: a sequence has the name that a case of another sequence gets")
     return tuple(out)
 
 
-def longest(model: torch.nn.Module) -> int | None:
+def _longest(model: torch.nn.Module) -> int | None:
     """Return the context length that the configuration states."""
     value = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     return value if isinstance(value, int) and value > 0 else None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -52,7 +53,8 @@ def record_cases(model: torch.nn.Module, cases: Iterable[CaseInput]) -> Recordin
 
     Raises:
         UsageError: the model is in training mode, or there are no cases.
-        AnswerFault: two runs of a case differ (names the first module that does), or an output is not finite.
+        AnswerFault: two runs of a case differ (names the first module that does), or an output, the model's or a leaf
+            module's, is not finite.
     """
     require_evaluation(model)
     listed = tuple(cases)
@@ -92,7 +94,7 @@ def _record(model: torch.nn.Module, case: CaseInput, wide: torch.Tensor | None) 
         absmax=decimal_text(float(output.abs().max())),
         oracle=None if wide is None else f"oracle.{case.id}",
         error=None if wide is None else decimal_text(float((output.double() - wide).abs().max())),
-        trace=tuple(map(_line, traced.trace)),
+        trace=tuple(_line(case.id, seen) for seen in traced.trace),
     )
     return recorded, entries
 
@@ -101,7 +103,10 @@ def _entry(name: str, tensor: torch.Tensor) -> Entry:
     return name, dtype_name(tensor), tuple(tensor.shape), raw_bytes(tensor)
 
 
-def _line(seen: ModuleOutput) -> ModuleLine:
+def _line(case: str, seen: ModuleOutput) -> ModuleLine:
+    if not math.isfinite(seen.l2):
+        where = f"{seen.module or '(model)'} ({seen.kind}) gives numbers that are not finite"
+        raise AnswerFault(case, where, expected="finite numbers", found=str(seen.l2))
     return ModuleLine(
         module=seen.module,
         kind=seen.kind,

@@ -19,7 +19,7 @@ FLIP_BITS: Final = 64
 """More differing bits than this are no longer called single flips: 16 random bytes differ in about 64 bits."""
 
 WITNESS: Final = 8
-"""Independent elements or bytes that must agree with a word: by chance at most 2^-8 for each, 2^-64 for all."""
+"""Elements or bytes that must agree with a word, so that it is hardly by chance where they are independent."""
 
 WINDOW: Final = 32
 """Bytes that are looked for elsewhere."""

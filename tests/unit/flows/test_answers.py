@@ -187,6 +187,25 @@ def test_own_tokens_that_exceed_the_context_are_refused(model: Any) -> None:
         wm.record_answers(model, cases={"flat": torch.zeros(2, 2, dtype=torch.int64)})
 
 
+def test_two_cases_of_one_name_are_refused(model: Any) -> None:
+    with pytest.raises(UsageError, match="cases: a-of-8: "):
+        wm.record_answers(model, cases={"a": torch.arange(3), "a-of-8": torch.arange(4)})
+
+
+def test_a_module_that_gives_infinity_is_named_when_recording() -> None:
+    class Opens(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x / 0.0
+
+    class Closes(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 1.0 / x
+
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), Opens(), Closes()).eval()
+    with pytest.raises(AnswerFault, match=r"1 \(Opens\) gives numbers that are not finite"):
+        record_cases(model, cases_of(model, 1))
+
+
 def test_own_tokens_are_run_alone_among_others_and_step_by_step(model: Any) -> None:
     recorded = wm.record_answers(model, cases={"note": torch.arange(9)})
     assert [c.id for c in recorded.answers.cases] == ["note", "note-of-8", "note-decode"]
